@@ -1,0 +1,160 @@
+//! What the operator says about a backend.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackendId, Share};
+
+/// Where a backend's nodes are billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cloud {
+    /// Amazon Web Services.
+    Aws,
+    /// Google Cloud.
+    Gcp,
+    /// Anything else; prices come from files.
+    Other,
+}
+
+impl fmt::Display for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Cloud::Aws => "aws",
+            Cloud::Gcp => "gcp",
+            Cloud::Other => "other",
+        })
+    }
+}
+
+/// What runs the replicas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names are those of the products")]
+pub enum Platform {
+    Eks,
+    Gke,
+    Fargate,
+    CloudRun,
+    VertexAi,
+    #[serde(rename = "sagemaker")]
+    SageMaker,
+    #[default]
+    Other,
+}
+
+/// Which HTTP versions are spoken to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.1 over plain text; over TLS whatever ALPN agrees on, HTTP/2 preferred.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; over plain text with prior knowledge (h2c).
+    Http2,
+}
+
+/// The address part of a backend's URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// TLS, verified against the name in `host`.
+    pub tls: bool,
+    /// DNS name or IP address (IPv6 without brackets).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `host` or `host:port`, as the `Host` header has it.
+    pub fn authority(&self) -> String {
+        let default_port = if self.tls { 443 } else { 80 };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == default_port { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+/// The machine under a replica.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// The provider's name of the machine, `g5.2xlarge`.
+    pub instance_type: String,
+    /// Part of the nodes bought as spot or preemptible capacity.
+    pub spot: Share,
+    /// Replicas that share one node.
+    pub replicas_per_node: f64,
+}
+
+/// How much a backend can serve, and how fast it grows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replicas {
+    /// Replicas that run, and are paid, whatever the load.
+    pub min: u32,
+    /// Replicas that the autoscaler never exceeds.
+    pub max: u32,
+    /// Requests per second that one replica serves within the objective.
+    pub rps: f64,
+    /// From the wish for a replica to its first answer.
+    pub cold_start: Duration,
+}
+
+impl Replicas {
+    /// Requests per second with `count` replicas.
+    pub fn capacity_rps(&self, count: u32) -> f64 {
+        f64::from(count) * self.rps
+    }
+}
+
+/// How a backend's health is probed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeSpec {
+    /// Path for a GET that must answer 2xx; without it a TCP connection (and TLS handshake) is enough.
+    pub path: Option<String>,
+    /// From one probe to the next, jittered by up to a tenth.
+    pub interval: Duration,
+    /// A probe that takes longer has failed.
+    pub timeout: Duration,
+    /// Successes in a row that make an unhealthy backend healthy.
+    pub rise: u32,
+    /// Failures in a row that make a healthy backend unhealthy.
+    pub fall: u32,
+}
+
+/// One deployment of the model in one cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Its name.
+    pub id: BackendId,
+    /// Where it is reached.
+    pub endpoint: Endpoint,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Certificates (DER) that its TLS certificate must chain to; empty for the system's roots.
+    #[serde(skip)]
+    pub ca: Vec<Vec<u8>>,
+    /// Who bills it.
+    pub cloud: Cloud,
+    /// What runs it.
+    pub platform: Platform,
+    /// The provider's region.
+    pub region: String,
+    /// Availability zones its nodes run in; empty for all of the region.
+    pub zones: Vec<String>,
+    /// The machine under a replica; without it the backend's compute cost is unknown.
+    pub node: Option<Node>,
+    /// Its capacity; without it the backend's compute cost is unknown.
+    pub replicas: Option<Replicas>,
+    /// What a GB (10^9 bytes) sent to the client costs, in USD.
+    pub egress_usd_per_gb: f64,
+    /// How its health is probed.
+    pub probe: ProbeSpec,
+}

@@ -1,0 +1,372 @@
+//! What was decided, and why: in fields for machines, in words for people.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackendId, OverrideKind, PolicyId, Rule, Share, Timestamp, units::percent};
+
+/// What one more request costs at a backend beyond its paid minimum, in USD per 1,000 requests, term by term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnitCost {
+    /// Nodes, at the mix of spot and on-demand price.
+    pub compute: f64,
+    /// Bytes sent to the client.
+    pub egress: f64,
+}
+
+impl UnitCost {
+    /// Every term with its name in metrics and `explain`.
+    pub fn terms(&self) -> [(&'static str, f64); 2] {
+        [("compute", self.compute), ("egress", self.egress)]
+    }
+
+    /// The sum of the terms.
+    pub fn total(&self) -> f64 {
+        self.compute + self.egress
+    }
+}
+
+/// What a decision does to the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// First placement: nothing was running before.
+    Place,
+    /// Nothing new; an earlier move may still be on its way.
+    Stay,
+    /// Traffic leaves for a cheaper side.
+    Shift,
+    /// Traffic returns to where it came from.
+    Return,
+    /// Traffic leaves because it must: a backend is down, over its objective, full, or an operator said so.
+    Evacuate,
+    /// What had to leave may come back: the cause is gone.
+    Restore,
+}
+
+/// Why a backend may not serve, or not more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Its probes fail.
+    Unhealthy,
+    /// It has not been probed successfully yet.
+    HealthUnknown,
+    /// Its name resolves to no address.
+    Unresolved,
+    /// Its probes or its live traffic are slower than the objective.
+    OverSlo,
+    /// It is full.
+    Capacity,
+    /// An operator drains it.
+    Drained,
+    /// An operator caps it.
+    Capped,
+    /// An operator pins the traffic elsewhere.
+    PinnedElsewhere,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Cause::Unhealthy => "its probes fail",
+            Cause::HealthUnknown => "its health is not known yet",
+            Cause::Unresolved => "its name resolves to no address",
+            Cause::OverSlo => "its time to first byte is over the objective",
+            Cause::Capacity => "it is at its capacity",
+            Cause::Drained => "an operator drains it",
+            Cause::Capped => "an operator caps it",
+            Cause::PinnedElsewhere => "an operator pins the traffic elsewhere",
+        })
+    }
+}
+
+/// Which constraint had to be given up to serve at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// None.
+    #[default]
+    None,
+    /// Backends whose health is not known are used.
+    StaleSignals,
+    /// Backends over the objective are used.
+    Slo,
+    /// No backend may serve: requests are refused.
+    NothingEligible,
+}
+
+/// Why traffic goes where it goes. `Display` says it in words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "code")]
+pub enum Reason {
+    /// First placement, at the lowest marginal cost.
+    Initial {
+        /// Where most of the traffic goes.
+        to: BackendId,
+    },
+    /// No cost is known, so the first eligible backend in the operator's order serves.
+    InitialWithoutPrices {
+        /// Where the traffic goes.
+        to: BackendId,
+    },
+    /// The present placement is the cheapest.
+    Cheapest,
+    /// Another placement is cheaper, but by less than the threshold.
+    GapBelowThreshold {
+        /// Where it would be cheaper.
+        to: BackendId,
+        /// By how much, as a part of what the load costs where it is.
+        gap: f64,
+        /// What the gap must reach.
+        threshold: Share,
+    },
+    /// Another placement is cheaper by the threshold or more, but traffic moved recently.
+    Holding {
+        /// Where it would go.
+        to: BackendId,
+        /// By how much it is cheaper there.
+        gap: f64,
+        /// Time until a move is allowed.
+        remaining: Duration,
+    },
+    /// The gap reached the threshold.
+    GapReached {
+        /// The side that is left.
+        from: BackendId,
+        /// The side that receives.
+        to: BackendId,
+        /// The gap, as a part of what the load costs where it was.
+        gap: f64,
+        /// The threshold it reached.
+        threshold: Share,
+    },
+    /// The gap for which traffic had left has closed.
+    GapClosed {
+        /// The side that is left.
+        from: BackendId,
+        /// The side to which traffic returns.
+        to: BackendId,
+        /// What is left of the gap; negative when the old side is now the cheaper one.
+        gap: f64,
+        /// The limit it fell below.
+        threshold: Share,
+    },
+    /// Traffic had left for a cheaper side, and the gap has not closed yet.
+    Away {
+        /// The side to which traffic would return.
+        home: BackendId,
+        /// What is left of the gap.
+        gap: f64,
+        /// What it must fall below.
+        threshold: Share,
+    },
+    /// The load that would move costs nothing where it is: it is within what is paid anyway.
+    NothingToSave,
+    /// A cost needed for the comparison is not known or not trusted; nothing moves for money.
+    CostUnknown {
+        /// The backend whose cost is missing.
+        backend: BackendId,
+        /// What is missing.
+        what: String,
+    },
+    /// Only one backend may serve.
+    OnlyOne {
+        /// That backend.
+        backend: BackendId,
+    },
+    /// A backend had to be left.
+    MustLeave {
+        /// The backend.
+        backend: BackendId,
+        /// Why.
+        cause: Cause,
+    },
+    /// A backend that had been left may be used again.
+    Recovered {
+        /// The backend.
+        backend: BackendId,
+    },
+    /// A backend that had been left may be used again, but traffic moved recently.
+    RecoveredHolding {
+        /// The backend.
+        backend: BackendId,
+        /// Time until a move is allowed.
+        remaining: Duration,
+    },
+    /// An operator's override decides.
+    Override {
+        /// Its kind.
+        kind: OverrideKind,
+        /// Its id.
+        id: String,
+        /// The operator's reason.
+        reason: String,
+    },
+    /// No backend may serve.
+    NothingEligible,
+}
+
+impl Reason {
+    /// Stable name: label of metrics, `code` in JSON.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::Initial { .. } => "initial",
+            Reason::InitialWithoutPrices { .. } => "initial_without_prices",
+            Reason::Cheapest => "cheapest",
+            Reason::GapBelowThreshold { .. } => "gap_below_threshold",
+            Reason::Holding { .. } => "holding",
+            Reason::GapReached { .. } => "gap_reached",
+            Reason::GapClosed { .. } => "gap_closed",
+            Reason::Away { .. } => "away",
+            Reason::NothingToSave => "nothing_to_save",
+            Reason::CostUnknown { .. } => "cost_unknown",
+            Reason::OnlyOne { .. } => "only_one",
+            Reason::MustLeave { .. } => "must_leave",
+            Reason::Recovered { .. } => "recovered",
+            Reason::RecoveredHolding { .. } => "recovered_holding",
+            Reason::Override { .. } => "override",
+            Reason::NothingEligible => "nothing_eligible",
+        }
+    }
+}
+
+/// Whole seconds are enough for people; less than one is shown in milliseconds.
+fn seconds(duration: &Duration) -> String {
+    if duration.as_secs() > 0 {
+        let whole = duration.as_secs();
+        if whole >= 60 { format!("{} min {} s", whole / 60, whole % 60) } else { format!("{whole} s") }
+    } else {
+        format!("{} ms", duration.as_millis())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Initial { to } => write!(f, "first placement: {to} has the lowest cost for one more request"),
+            Reason::InitialWithoutPrices { to } => {
+                write!(f, "first placement without any known cost: {to} is the first eligible backend")
+            }
+            Reason::Cheapest => write!(f, "no other placement is cheaper"),
+            Reason::GapBelowThreshold { to, gap, threshold } => {
+                write!(f, "{to} is cheaper by {}, below the threshold of {threshold}", percent(*gap))
+            }
+            Reason::Holding { to, gap, remaining } => write!(
+                f,
+                "{to} is cheaper by {}, but traffic moved recently: the next move is allowed in {}",
+                percent(*gap),
+                seconds(remaining)
+            ),
+            Reason::GapReached { from, to, gap, threshold } => write!(
+                f,
+                "{to} is cheaper than {from} by {}, which reaches the threshold of {threshold}",
+                percent(*gap)
+            ),
+            Reason::GapClosed { from, to, gap, threshold } if *gap <= 0.0 => write!(
+                f,
+                "back to {to}: {from} is no longer cheaper (gap {}, return below {threshold})",
+                percent(*gap)
+            ),
+            Reason::GapClosed { from, to, gap, threshold } => write!(
+                f,
+                "back to {to}: {from} is cheaper by only {}, below the return threshold of {threshold}",
+                percent(*gap)
+            ),
+            Reason::Away { home, gap, threshold } => write!(
+                f,
+                "cheaper than {home} by {}; traffic returns when that falls below {threshold}",
+                percent(*gap)
+            ),
+            Reason::NothingToSave => {
+                write!(f, "the load is within what is paid anyway: moving it would save nothing")
+            }
+            Reason::CostUnknown { backend, what } => {
+                write!(f, "nothing moves for money: {what} of {backend}")
+            }
+            Reason::OnlyOne { backend } => write!(f, "only {backend} may serve"),
+            Reason::MustLeave { backend, cause } => write!(f, "{backend} is left: {cause}"),
+            Reason::Recovered { backend } => write!(f, "{backend} may serve again"),
+            Reason::RecoveredHolding { backend, remaining } => write!(
+                f,
+                "{backend} may serve again, but traffic moved recently: it returns in {}",
+                seconds(remaining)
+            ),
+            Reason::Override { kind, id, reason } => write!(f, "override {kind} ({id}): {reason}"),
+            Reason::NothingEligible => write!(f, "no backend may serve: requests are refused"),
+        }
+    }
+}
+
+/// What the decision says about one backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The backend.
+    pub backend: BackendId,
+    /// Whether it may serve.
+    pub eligible: bool,
+    /// What keeps it from serving, or from serving more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<Cause>,
+    /// Share of the requests from now on.
+    pub share: f64,
+    /// Share towards which the ramp moves.
+    pub target: f64,
+    /// Largest share it may have now.
+    pub limit: f64,
+    /// Requests per second at the target share: what its autoscaler should prepare for.
+    pub planned_rps: f64,
+    /// Requests per second that it can serve now; `None` if unknown.
+    pub ready_rps: Option<f64>,
+    /// What one more request costs there beyond the paid minimum, per 1,000; `None` if unknown.
+    pub unit_cost: Option<UnitCost>,
+    /// What one more request costs there at the present load, per 1,000: less than the unit cost within the paid
+    /// minimum; `None` if unknown.
+    pub marginal_usd_per_1k: Option<f64>,
+}
+
+/// What was decided for a route at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The moment.
+    pub at: Timestamp,
+    /// The policy.
+    pub policy: PolicyId,
+    /// Its rule, with its thresholds.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// What it does.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The gap that the rule looked at: saved dollars as a part of what the load that would move costs where it is.
+    /// `None` when there was nothing to compare.
+    pub gap: Option<f64>,
+    /// What the load that would move costs where it is, in USD per hour.
+    pub cost_here_usd_per_hour: Option<f64>,
+    /// What it would add at the other side, in USD per hour.
+    pub cost_there_usd_per_hour: Option<f64>,
+    /// Requests per second that were placed.
+    pub demand_rps: f64,
+    /// Which constraint had to be given up.
+    pub fallback: Fallback,
+    /// Every backend of the route, in the operator's order.
+    pub backends: Vec<Verdict>,
+}
+
+impl Decision {
+    /// Whether traffic is still on its way to its target.
+    pub fn moving(&self) -> bool {
+        self.backends.iter().any(|b| (b.share - b.target).abs() > 1e-9)
+    }
+
+    /// The backend with the largest share; `None` when nothing may serve.
+    pub fn main_backend(&self) -> Option<&BackendId> {
+        self.backends
+            .iter()
+            .filter(|b| b.share > 0.0)
+            .max_by(|a, b| a.share.total_cmp(&b.share))
+            .map(|b| &b.backend)
+    }
+}

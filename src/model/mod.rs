@@ -1,0 +1,30 @@
+//! The nouns: what the other rooms talk about. No I/O, no clock, no async.
+//!
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`] and [`policy`] (what the operator
+//! configures), [`price`], [`overrides`] and [`snapshot`] (what is known at one moment), [`decision`] (what follows
+//! from it) and [`table`] (what the request path reads).
+
+pub mod backend;
+pub mod decision;
+pub mod id;
+pub mod overrides;
+pub mod policy;
+pub mod price;
+pub mod route;
+pub mod snapshot;
+pub mod table;
+pub mod units;
+
+pub use backend::{Backend, Cloud, Endpoint, Node, Platform, ProbeSpec, Protocol, Replicas};
+pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
+pub use id::{BackendId, PolicyId, RouteId};
+pub use overrides::{Override, OverrideKind};
+pub use policy::{Policy, Rule};
+pub use price::{Offer, Price, PriceState};
+pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
+pub use snapshot::{BackendView, Health, Live, ProbeView, Snapshot};
+pub use table::{BackendEntry, RouteEntry, RoutingTable};
+pub use units::{Ramp, Share, UsdPerHour};
+
+/// A point in time, UTC, with nanosecond resolution. Pure rooms receive it as an argument and never ask a clock.
+pub type Timestamp = jiff::Timestamp;

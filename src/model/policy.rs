@@ -1,0 +1,36 @@
+//! How a route chooses among its backends.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PolicyId, Ramp, Share};
+
+/// When traffic moves for money.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "rule")]
+pub enum Rule {
+    /// Leave when the other side is cheaper by `shift_at`, return when that gap has closed below `return_at`.
+    Threshold {
+        /// Gap, as a part of what the load costs where it is, from which traffic leaves.
+        shift_at: Share,
+        /// Gap below which traffic returns to where it came from. At most `shift_at`.
+        return_at: Share,
+    },
+}
+
+/// How a route chooses among its backends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Its name.
+    pub id: PolicyId,
+    /// When traffic moves for money.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// No optional move within this time after traffic last moved.
+    pub hold: Duration,
+    /// How fast the share of a receiving backend may grow.
+    pub ramp: Ramp,
+    /// Share that every eligible backend keeps, so that it stays warm and measured.
+    pub keep_warm: Share,
+}

@@ -1,0 +1,88 @@
+//! All that is known about one route at one moment: the only input of a decision besides policy and state.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, Override, Price, RouteId, Slo, Timestamp};
+
+/// What the probes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Not probed yet, or not for too long.
+    Unknown,
+    /// The last probes succeeded.
+    Healthy,
+    /// The last probes failed.
+    Unhealthy,
+}
+
+/// The last successful probe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeView {
+    /// Time to connect (TCP and TLS), smoothed.
+    pub connect: Duration,
+    /// Time from the start of the probe to the first byte of the answer, smoothed; `None` when only connecting.
+    pub first_byte: Option<Duration>,
+    /// When it was.
+    pub at: Timestamp,
+}
+
+/// What live traffic of this route says about a backend, over the last minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Live {
+    /// Requests per second.
+    pub rps: f64,
+    /// Requests behind the latency figures.
+    pub samples: u64,
+    /// Requests that failed at the backend: no connection, broken, or a 5xx answer.
+    pub errors: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Median time to first byte; `None` without samples.
+    pub ttfb_p50: Option<Duration>,
+    /// 95th percentile of the time to first byte; `None` without samples.
+    pub ttfb_p95: Option<Duration>,
+}
+
+/// What is known about one backend of the route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendView {
+    /// What the operator says.
+    pub backend: Arc<Backend>,
+    /// Price of a spot node; `None` if never known.
+    pub spot: Option<Price>,
+    /// Price of an on-demand node; `None` if never known.
+    pub on_demand: Option<Price>,
+    /// What the probes say.
+    pub health: Health,
+    /// The last successful probe.
+    pub probe: Option<ProbeView>,
+    /// What live traffic says.
+    pub live: Live,
+    /// Requests per second that other routes send there: capacity that this route cannot have.
+    pub load_elsewhere_rps: f64,
+    /// Whether its name resolves to at least one address.
+    pub resolved: bool,
+}
+
+/// All that is known about one route at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The moment.
+    pub at: Timestamp,
+    /// The route.
+    pub route: RouteId,
+    /// What its requests are promised.
+    pub slo: Slo,
+    /// Requests per second that clients send, smoothed.
+    pub demand_rps: f64,
+    /// Mean size of a response in bytes over all its backends: how long an answer is does not depend on who gives it.
+    /// `None` until a first answer was seen.
+    pub response_bytes: Option<f64>,
+    /// Its backends, in the operator's order.
+    pub backends: Vec<BackendView>,
+    /// Overrides that hold at this moment and concern this route.
+    pub overrides: Vec<Override>,
+}

@@ -1,0 +1,103 @@
+//! A decision in words.
+
+use crate::model::{Action, Cause, Decision, Fallback, Reason, Rule, Verdict, units::percent};
+
+/// What was decided, in a few sentences.
+pub fn summary(decision: &Decision) -> String {
+    let shares: Vec<String> = decision
+        .backends
+        .iter()
+        .filter(|b| b.share > 0.0)
+        .map(|b| format!("{} {}", b.backend, percent(b.share)))
+        .collect();
+    let serving = if shares.is_empty() { "nobody serves".to_owned() } else { shares.join(", ") };
+    let mut text = format!("{serving}: {}.", decision.reason);
+    if let (Some(gap), Some(here), Some(there)) =
+        (decision.gap, decision.cost_here_usd_per_hour, decision.cost_there_usd_per_hour)
+    {
+        let Rule::Threshold { shift_at, return_at } = decision.rule;
+        text += &format!(
+            " The load that would move costs ${here:.4} an hour where it is compared from and ${there:.4} where it is \
+             compared with: a gap of {}; traffic leaves at {shift_at} and returns below {return_at}.",
+            percent(gap)
+        );
+    }
+    match decision.fallback {
+        Fallback::None | Fallback::NothingEligible => {}
+        Fallback::StaleSignals => text += " No backend is known to be healthy: those never probed yet are used.",
+        Fallback::Slo => text += " Every backend is over the latency objective: it is given up to serve at all.",
+    }
+    if decision.moving() {
+        text += " The move is still on its way.";
+    }
+    text
+}
+
+/// The constraint that keeps traffic from the cheapest backend; `None` when money alone decides.
+pub fn binding(decision: &Decision) -> Option<String> {
+    let cost = |b: &Verdict| b.marginal_usd_per_1k.unwrap_or(f64::MAX);
+    let cheapest = decision.backends.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let cause = cheapest.limited_by?;
+    if cheapest.share >= cheapest.limit - 1e-9 {
+        Some(format!("{} would be the cheapest, but {cause} (at most {})", cheapest.backend, percent(cheapest.limit)))
+    } else {
+        None
+    }
+}
+
+/// What would have to change for another decision.
+pub fn what_would_change_it(decision: &Decision) -> String {
+    let Rule::Threshold { shift_at, return_at } = decision.rule;
+    let here = decision.cost_here_usd_per_hour;
+    match &decision.reason {
+        Reason::GapBelowThreshold { to, .. } => match here {
+            Some(here) => format!(
+                "the load would move if it cost at most ${:.4} an hour at {to} (now ${:.4}), or if staying cost more",
+                here * (1.0 - shift_at.get()),
+                decision.cost_there_usd_per_hour.unwrap_or_default()
+            ),
+            None => format!("a gap of {shift_at} would move it to {to}"),
+        },
+        Reason::Away { home, .. } => match here {
+            Some(here) => format!(
+                "traffic returns to {home} when serving it here costs more than ${:.4} an hour (now ${:.4}), or when {home} \
+                 gets cheaper",
+                here * (1.0 - return_at.get()),
+                decision.cost_there_usd_per_hour.unwrap_or_default()
+            ),
+            None => format!("traffic returns to {home} when the gap falls below {return_at}"),
+        },
+        Reason::Holding { to, remaining, .. } => {
+            format!("in {} s it moves to {to} if the prices stay as they are", remaining.as_secs() + 1)
+        }
+        Reason::RecoveredHolding { backend, remaining } => {
+            format!("in {} s {backend} is used again if it stays healthy", remaining.as_secs() + 1)
+        }
+        Reason::CostUnknown { backend, .. } => format!("a trusted price for {backend} would allow a comparison"),
+        Reason::NothingToSave => "load beyond the paid minimum of replicas, or a smaller minimum".to_owned(),
+        Reason::Override { id, .. } => format!("the end of override {id}"),
+        Reason::OnlyOne { .. } | Reason::MustLeave { .. } => match excluded(decision) {
+            Some((backend, cause)) => format!("{backend} becoming eligible again; now {cause}"),
+            None => "another backend becoming eligible".to_owned(),
+        },
+        Reason::NothingEligible => "any backend becoming healthy".to_owned(),
+        Reason::Cheapest | Reason::Initial { .. } | Reason::InitialWithoutPrices { .. } => {
+            format!("another backend becoming cheaper by {shift_at}, or this one failing")
+        }
+        Reason::GapReached { to, .. } => {
+            format!("once there, traffic returns when {to} is cheaper by less than {return_at}")
+        }
+        Reason::GapClosed { .. } | Reason::Recovered { .. } => {
+            format!("another backend becoming cheaper by {shift_at}, after the hold")
+        }
+    }
+}
+
+fn excluded(decision: &Decision) -> Option<(&crate::model::BackendId, Cause)> {
+    decision.backends.iter().find(|b| !b.eligible).and_then(|b| b.limited_by.map(|cause| (&b.backend, cause)))
+}
+
+/// Whether a decision is worth a line in the journal: it moves something.
+pub fn is_move(decision: &Decision) -> bool {
+    decision.action != Action::Stay
+}

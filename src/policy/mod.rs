@@ -1,0 +1,307 @@
+//! `decide(policy, snapshot, state, now) -> (Decision, State)`: pure, so that production, a simulator and a property
+//! test run the same code, and a recorded snapshot replays to the same decision.
+//!
+//! Two layers. The *plan* is what the policy wants for money: who serves which share when nothing is in the way. The
+//! *target* is the plan after repair: what is down, too slow, full or overridden by an operator is taken out, and what it
+//! would have served goes to the cheapest of the rest. The *shares* follow the target, at once where they must, by the
+//! ramp where they may.
+//!
+//! Read in this order: [`site`] (what each backend may get and what it costs), [`allocate`] (filling from the cheapest
+//! upward), [`threshold`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
+
+pub mod allocate;
+pub mod explain;
+pub mod ramp;
+pub mod site;
+pub mod state;
+pub mod threshold;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod worlds;
+
+pub use state::State;
+
+use std::time::Duration;
+
+use crate::model::{
+    Action, Cause, Decision, Fallback, OverrideKind, Policy, Reason, Snapshot, Timestamp, Verdict,
+};
+use allocate::{close, repair};
+use site::Site;
+use threshold::Comparison;
+
+/// Differences between shares below this are rounding, not moves.
+const SHARE_EPSILON: f64 = 1e-9;
+
+/// A target that differs from the one before by less than this is followed without counting as a move: capacity limits,
+/// expressed as shares, drift with the demand.
+const DRIFT: f64 = 0.01;
+
+/// Longest time between two decisions that the ramp makes use of. After a longer pause (a suspended machine, a clock set
+/// forward) the traffic must not jump by what "should" have moved meanwhile.
+const STEP_MAX: Duration = Duration::from_secs(60);
+
+/// Decides where the requests of a route go from `now` on. `state` is what this function returned the last time, or
+/// [`State::default`] at first.
+pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestamp) -> (Decision, State) {
+    let mut next = state.aligned_to(snapshot);
+    let mut sites = site::survey(policy, snapshot, &mut next, now);
+    let elapsed = next.elapsed(now, STEP_MAX);
+
+    let wish = make_plan(policy, snapshot, &sites, &mut next, now);
+    let fallback = site::impose_overrides(snapshot, &mut sites);
+    let outcome = settle(policy, snapshot, &sites, &mut next, wish, fallback, now, elapsed);
+    site::follow_capacity(policy, &sites, &mut next, now);
+
+    let decision = Decision {
+        at: now,
+        policy: policy.id.clone(),
+        rule: policy.rule.clone(),
+        action: outcome.action,
+        reason: outcome.reason,
+        gap: outcome.comparison.map(|c| c.gap),
+        cost_here_usd_per_hour: outcome.comparison.map(|c| c.here_usd_per_hour),
+        cost_there_usd_per_hour: outcome.comparison.map(|c| c.there_usd_per_hour),
+        demand_rps: snapshot.demand_rps,
+        fallback,
+        backends: verdicts(snapshot, &sites, &next),
+    };
+    (decision, next)
+}
+
+/// What to do and why, before it is written down as a [`Decision`].
+struct Outcome {
+    action: Action,
+    reason: Reason,
+    comparison: Option<Comparison>,
+}
+
+impl Outcome {
+    fn stay(reason: Reason) -> Outcome {
+        Outcome { action: Action::Stay, reason, comparison: None }
+    }
+}
+
+/// Time until an optional move is allowed; zero when it is.
+fn hold_remaining(policy: &Policy, state: &State, now: Timestamp) -> Duration {
+    let Some(moved_at) = state.moved_at else { return Duration::ZERO };
+    // A clock that was set back must not hold for longer than `hold`: time since a move in the future counts as none.
+    let since = Duration::try_from(now.duration_since(moved_at)).unwrap_or(Duration::ZERO);
+    policy.hold.saturating_sub(since)
+}
+
+/// Moves the plan if money says so and nothing forbids it. Overrides do not enter: when they end, the plan still stands.
+fn make_plan(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    sites: &[Site],
+    state: &mut State,
+    now: Timestamp,
+) -> Outcome {
+    if !state.placed() {
+        return place(policy, sites, state);
+    }
+    if let Some(freeze) = snapshot.overrides.iter().find(|o| o.kind == OverrideKind::Freeze) {
+        return Outcome::stay(Reason::Override {
+            kind: freeze.kind,
+            id: freeze.id.clone(),
+            reason: freeze.reason.clone(),
+        });
+    }
+    let remaining = hold_remaining(policy, state, now);
+    threshold::consider(policy, sites, state, remaining)
+}
+
+/// The first placement: all at the lowest marginal cost. Nothing is running yet, so there is nothing to hold or to ramp.
+fn place(policy: &Policy, sites: &[Site], state: &mut State) -> Outcome {
+    let known = sites.iter().any(|s| s.may_serve && s.costing.is_some());
+    state.plan = allocate::cheapest(sites, policy.keep_warm.get(), None);
+    let Some(to) = allocate::largest(sites, &state.plan) else {
+        return Outcome::stay(Reason::NothingEligible);
+    };
+    let to = to.view.backend.id.clone();
+    let reason = if known { Reason::Initial { to } } else { Reason::InitialWithoutPrices { to } };
+    Outcome { action: Action::Place, reason, comparison: None }
+}
+
+/// Turns the plan into a target and lets the shares follow it: at once where they must, by the ramp where they may.
+#[allow(clippy::too_many_arguments, reason = "the inputs of one step of the decision, each used once")]
+fn settle(
+    policy: &Policy,
+    snapshot: &Snapshot,
+    sites: &[Site],
+    state: &mut State,
+    wish: Outcome,
+    fallback: Fallback,
+    now: Timestamp,
+    elapsed: Duration,
+) -> Outcome {
+    if fallback == Fallback::NothingEligible {
+        state.target = vec![0.0; sites.len()];
+        state.shares = vec![0.0; sites.len()];
+        return Outcome { action: Action::Evacuate, reason: Reason::NothingEligible, ..wish };
+    }
+    let wanted = pinned(snapshot, sites, repair(sites, &state.plan));
+    if wish.action == Action::Place || state.shares.iter().sum::<f64>() < SHARE_EPSILON {
+        // The first placement is no move: nothing was there to be left. The end of an outage is one.
+        state.moved_at = (wish.action != Action::Place).then_some(now);
+        state.target = wanted.clone();
+        state.shares = wanted;
+        return wish;
+    }
+
+    let must = must_leave(snapshot, sites, state, &wanted);
+    let may = wish.action != Action::Stay
+        || close(&wanted, &state.target, DRIFT)
+        || hold_remaining(policy, state, now).is_zero();
+    let recovered = recovered(sites, &state.target, &wanted);
+    state.target = if must.is_some() || may { wanted } else { repair(sites, &state.target) };
+
+    let before = state.shares.clone();
+    ramp::evacuate(sites, state, must.as_ref().is_some_and(|m| m.immediate));
+    ramp::advance(sites, state, policy.ramp.within(elapsed));
+    let on_the_way = !close(&before, &state.target, DRIFT) && !close(&before, &state.shares, SHARE_EPSILON);
+    if on_the_way || wish.action != Action::Stay {
+        state.moved_at = Some(now);
+    }
+
+    match (must, recovered) {
+        (Some(must), _) => Outcome { action: Action::Evacuate, reason: must.reason, ..wish },
+        (None, Some(site)) if wish.action == Action::Stay => {
+            let backend = site.view.backend.id.clone();
+            if may {
+                Outcome { action: Action::Restore, reason: Reason::Recovered { backend }, ..wish }
+            } else {
+                let remaining = hold_remaining(policy, state, now);
+                Outcome { reason: Reason::RecoveredHolding { backend, remaining }, ..wish }
+            }
+        }
+        (None, _) if wish.action == Action::Stay => explain_standing(snapshot, sites, wish),
+        (None, _) => wish,
+    }
+}
+
+/// A reason to leave that waits for neither money nor hold.
+struct MustLeave {
+    reason: Reason,
+    /// An operator's pin: the target is taken up at once as a whole.
+    immediate: bool,
+}
+
+/// The strongest reason why shares must leave where they are.
+fn must_leave(snapshot: &Snapshot, sites: &[Site], state: &State, wanted: &[f64]) -> Option<MustLeave> {
+    let pin = snapshot.overrides.iter().find(|o| o.kind == OverrideKind::Pin);
+    if let Some(pin) = pin
+        && !close(wanted, &state.shares, SHARE_EPSILON)
+    {
+        let reason =
+            Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() };
+        return Some(MustLeave { reason, immediate: true });
+    }
+    // Above its limit, and with somewhere to go: when all are full, staying is as good as moving.
+    let excess = |i: usize| state.shares[i] - sites[i].limit.max(wanted[i]);
+    let index = (0..sites.len()).max_by(|a, b| excess(*a).total_cmp(&excess(*b)))?;
+    if excess(index) <= SHARE_EPSILON {
+        return None;
+    }
+    let site = &sites[index];
+    let cause = site.limited_by.unwrap_or(Cause::Capacity);
+    Some(MustLeave { reason: leave_reason(snapshot, site, cause), immediate: false })
+}
+
+/// Why a site is left: the operator's words where an override is the cause.
+fn leave_reason(snapshot: &Snapshot, site: &Site, cause: Cause) -> Reason {
+    let kind = match cause {
+        Cause::Drained => Some(OverrideKind::Drain),
+        Cause::Capped => Some(OverrideKind::Cap),
+        Cause::PinnedElsewhere => Some(OverrideKind::Pin),
+        _ => None,
+    };
+    let order = snapshot.overrides.iter().find(|o| {
+        Some(o.kind) == kind && o.concerns(&snapshot.route, &site.view.backend.id)
+    });
+    match order {
+        Some(o) => Reason::Override { kind: o.kind, id: o.id.clone(), reason: o.reason.clone() },
+        None => Reason::MustLeave { backend: site.view.backend.id.clone(), cause },
+    }
+}
+
+/// The backend whose target grows most because what had limited it is gone.
+fn recovered<'a>(sites: &'a [Site<'a>], target: &[f64], wanted: &[f64]) -> Option<&'a Site<'a>> {
+    sites
+        .iter()
+        .zip(wanted.iter().zip(target))
+        .filter(|(_, (wanted, target))| *wanted - *target > DRIFT)
+        .max_by(|a, b| (a.1.0 - a.1.1).total_cmp(&(b.1.0 - b.1.1)))
+        .map(|(site, _)| site)
+}
+
+/// While nothing changes, a standing override or outage explains more than the comparison of costs.
+fn explain_standing(snapshot: &Snapshot, sites: &[Site], wish: Outcome) -> Outcome {
+    let standing = snapshot
+        .overrides
+        .iter()
+        .filter(|o| o.kind != OverrideKind::Freeze)
+        .min_by_key(|o| o.kind)
+        .map(|o| Reason::Override { kind: o.kind, id: o.id.clone(), reason: o.reason.clone() });
+    if let Some(reason) = standing {
+        return Outcome { reason, ..wish };
+    }
+    let mut serving = sites.iter().filter(|s| s.may_serve);
+    match (serving.next(), serving.next()) {
+        (Some(only), None) => {
+            Outcome { reason: Reason::OnlyOne { backend: only.view.backend.id.clone() }, ..wish }
+        }
+        _ => wish,
+    }
+}
+
+/// Puts the shares of pins in place; the rest is divided as before. A pinned backend that may not serve is not used.
+fn pinned(snapshot: &Snapshot, sites: &[Site], wanted: Vec<f64>) -> Vec<f64> {
+    let pins = snapshot.overrides.iter().filter(|o| o.kind == OverrideKind::Pin);
+    let mut fixed = vec![None; sites.len()];
+    let mut left: f64 = 1.0;
+    for pin in pins {
+        let Some(index) = sites.iter().position(|s| Some(&s.view.backend.id) == pin.backend.as_ref()) else {
+            continue;
+        };
+        if fixed[index].is_none() && sites[index].may_serve {
+            let share = pin.share.map_or(1.0, |s| s.get()).min(sites[index].limit).min(left);
+            fixed[index] = Some(share);
+            left -= share;
+        }
+    }
+    if fixed.iter().all(Option::is_none) {
+        return wanted;
+    }
+    let others: f64 = wanted.iter().zip(&fixed).filter(|(_, f)| f.is_none()).map(|(w, _)| w).sum();
+    let scaled: Vec<f64> = wanted
+        .iter()
+        .zip(&fixed)
+        .map(|(w, f)| f.unwrap_or(if others > 0.0 { w * left / others } else { 0.0 }))
+        .collect();
+    allocate::repair_around(sites, &scaled, &fixed)
+}
+
+/// What the decision says about each backend.
+fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> {
+    sites
+        .iter()
+        .enumerate()
+        .map(|(i, site)| Verdict {
+            backend: site.view.backend.id.clone(),
+            eligible: site.may_serve,
+            limited_by: site.limited_by,
+            share: state.shares[i],
+            target: state.target[i],
+            limit: site.limit,
+            planned_rps: state.target[i] * snapshot.demand_rps,
+            ready_rps: site.ready_rps,
+            unit_cost: site.shown_cost.map(|c| c.unit),
+            marginal_usd_per_1k: site
+                .shown_cost
+                .map(|c| c.curve.marginal(site.view.load_elsewhere_rps + state.shares[i] * site.demand_rps)),
+        })
+        .collect()
+}

@@ -1,0 +1,248 @@
+//! What each backend may get at this moment, what keeps it from more, and what it costs.
+
+use std::time::Duration;
+
+use crate::{
+    cost::{self, Costing, Missing},
+    model::{BackendView, Cause, Fallback, Health, OverrideKind, Policy, Slo, Snapshot, Timestamp},
+};
+
+use super::state::{State, Warmth};
+
+/// Live requests needed before their latency counts: below that one slow request would be a percentile.
+const SLO_SAMPLES_MIN: u64 = 20;
+
+/// Load at which costs are compared when no request arrives, in requests per second: small enough never to leave a paid
+/// minimum, above zero so that ratios exist.
+const DEMAND_MIN_RPS: f64 = 1e-3;
+
+/// A backend as the decision sees it.
+#[derive(Clone, Debug)]
+pub struct Site<'a> {
+    /// What is known about it.
+    pub view: &'a BackendView,
+    /// Whether it may serve at all. One that is full still may, if all are full.
+    pub may_serve: bool,
+    /// Largest share that it should have now, 0 when it may not serve.
+    pub limit: f64,
+    /// What keeps it at that limit.
+    pub limited_by: Option<Cause>,
+    /// Largest share that is ready, at most `limit`; growth by the ramp stops here.
+    pub ready_share: f64,
+    /// Requests per second that it can serve now, all routes together; `None` if unknown.
+    pub ready_rps: Option<f64>,
+    /// Its cost, when it is known and trusted.
+    pub costing: Option<Costing>,
+    /// Its cost, trusted or not: for people to see.
+    pub shown_cost: Option<Costing>,
+    /// What is missing to know or to trust its cost.
+    pub missing: Option<Missing>,
+    /// Load at which shares are compared, in requests per second.
+    pub demand_rps: f64,
+    /// The constraint that may be given up for it, should nothing else be left.
+    waivable: Option<Cause>,
+    /// Limit by capacity alone.
+    capacity_limit: f64,
+}
+
+impl Site<'_> {
+    /// USD per hour that `share` of the demand costs there, on top of what other routes send; `None` if unknown.
+    pub fn usd_per_hour(&self, share: f64) -> Option<f64> {
+        let elsewhere = self.view.load_elsewhere_rps;
+        let curve = self.costing?.curve;
+        Some(curve.usd_per_hour(elsewhere + share * self.demand_rps) - curve.usd_per_hour(elsewhere))
+    }
+
+    fn forbid(&mut self, cause: Cause) {
+        self.may_serve = false;
+        self.limit = 0.0;
+        self.ready_share = 0.0;
+        self.limited_by = Some(cause);
+    }
+}
+
+/// Every backend of the route before overrides. Constraints that can be waived are waived in order if nothing is left.
+pub fn survey<'a>(
+    policy: &Policy,
+    snapshot: &'a Snapshot,
+    state: &mut State,
+    now: Timestamp,
+) -> Vec<Site<'a>> {
+    let demand_rps = snapshot.demand_rps.max(DEMAND_MIN_RPS);
+    let response_bytes = snapshot.response_bytes.unwrap_or(0.0);
+    let mut sites = Vec::with_capacity(snapshot.backends.len());
+    for (i, view) in snapshot.backends.iter().enumerate() {
+        let over_slo = over_slo(policy, &snapshot.slo, view, &mut state.over_slo_at[i], now);
+        let cost = cost::cost_of(view, response_bytes);
+        let (ready_share, ready_rps, capacity_limit) =
+            capacity(view, &state.warmth[i], state.shares[i] * demand_rps, demand_rps);
+        let mut site = Site {
+            view,
+            may_serve: true,
+            limit: capacity_limit,
+            limited_by: (capacity_limit < 1.0).then_some(Cause::Capacity),
+            ready_share,
+            ready_rps,
+            costing: cost.ok().filter(|c| c.trusted),
+            shown_cost: cost.ok(),
+            missing: match cost {
+                Ok(costing) => (!costing.trusted).then_some(Missing::Trust),
+                Err(missing) => Some(missing),
+            },
+            demand_rps,
+            waivable: None,
+            capacity_limit,
+        };
+        if !view.resolved {
+            site.forbid(Cause::Unresolved);
+        } else if view.health == Health::Unhealthy {
+            site.forbid(Cause::Unhealthy);
+        } else if view.health == Health::Unknown {
+            site.forbid(Cause::HealthUnknown);
+            site.waivable = Some(Cause::HealthUnknown);
+        } else if over_slo {
+            site.forbid(Cause::OverSlo);
+            site.waivable = Some(Cause::OverSlo);
+        }
+        sites.push(site);
+    }
+    waive(&mut sites);
+    sites
+}
+
+/// Takes out what operators drain and cap; says which constraint had to be given up to serve at all.
+pub fn impose_overrides(snapshot: &Snapshot, sites: &mut [Site]) -> Fallback {
+    for site in sites.iter_mut() {
+        let id = &site.view.backend.id;
+        let mine = |kind: OverrideKind| {
+            snapshot.overrides.iter().filter(move |o| o.kind == kind && o.backend.as_ref() == Some(id))
+        };
+        if mine(OverrideKind::Drain).next().is_some() {
+            site.forbid(Cause::Drained);
+            site.waivable = None;
+        } else if let Some(cap) = mine(OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min) {
+            // A pin is stronger than a cap on the same backend.
+            if mine(OverrideKind::Pin).next().is_none() && site.limit > cap {
+                site.limit = cap;
+                site.ready_share = site.ready_share.min(cap);
+                site.limited_by = Some(Cause::Capped);
+            }
+        }
+    }
+    waive(sites)
+}
+
+/// If nothing may serve, gives up first on unknown health, then on the latency objective: never on health, residency or an
+/// operator's word.
+fn waive(sites: &mut [Site]) -> Fallback {
+    for (cause, fallback) in
+        [(Cause::HealthUnknown, Fallback::StaleSignals), (Cause::OverSlo, Fallback::Slo)]
+    {
+        if sites.iter().any(|s| s.may_serve) {
+            break;
+        }
+        for site in sites.iter_mut().filter(|s| s.waivable == Some(cause)) {
+            site.may_serve = true;
+            site.limit = site.capacity_limit;
+            site.ready_share = site.capacity_limit;
+        }
+        if sites.iter().any(|s| s.may_serve) {
+            return fallback;
+        }
+    }
+    match sites.iter().find(|s| s.may_serve) {
+        None => Fallback::NothingEligible,
+        // A first pass (before overrides) may already have waived the constraint.
+        Some(_) if sites.iter().filter(|s| s.may_serve).all(|s| s.waivable == Some(Cause::HealthUnknown)) => {
+            Fallback::StaleSignals
+        }
+        Some(_) if sites.iter().filter(|s| s.may_serve).all(|s| s.waivable == Some(Cause::OverSlo)) => {
+            Fallback::Slo
+        }
+        Some(_) => Fallback::None,
+    }
+}
+
+/// Whether a backend breaks the objective by probe or by live traffic. Once seen over it, it stays out for `hold`, so that
+/// traffic does not come back the moment its own absence has made the backend fast again.
+fn over_slo(
+    policy: &Policy,
+    slo: &Slo,
+    view: &BackendView,
+    over_slo_at: &mut Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let Some(limit) = slo.ttft_p95 else {
+        *over_slo_at = None;
+        return false;
+    };
+    let by_probe = view.probe.and_then(|p| p.first_byte).is_some_and(|t| t > limit);
+    let by_traffic =
+        view.live.samples >= SLO_SAMPLES_MIN && view.live.ttfb_p95.is_some_and(|t| t > limit);
+    if by_probe || by_traffic {
+        *over_slo_at = Some(now);
+    }
+    let since = over_slo_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO));
+    match since {
+        Some(since) if since < policy.hold || by_probe || by_traffic => true,
+        Some(_) => {
+            *over_slo_at = None;
+            false
+        }
+        None => false,
+    }
+}
+
+/// Ready share, ready requests per second and the largest attainable share. Where nothing reports the replicas, they are
+/// modelled: what runs the present load is ready, and so is what had its cold start.
+fn capacity(
+    view: &BackendView,
+    warmth: &Warmth,
+    own_load_rps: f64,
+    demand_rps: f64,
+) -> (f64, Option<f64>, f64) {
+    let Some(replicas) = &view.backend.replicas else { return (1.0, None, 1.0) };
+    let elsewhere = view.load_elsewhere_rps;
+    let serving = replicas_for(own_load_rps + elsewhere, replicas.rps);
+    let ready = warmth.ready.max(serving).clamp(replicas.min, replicas.max);
+    let ready = if replicas.cold_start.is_zero() { replicas.max } else { ready };
+    let share_of = |count: u32| ((replicas.capacity_rps(count) - elsewhere) / demand_rps).clamp(0.0, 1.0);
+    (share_of(ready), Some(replicas.capacity_rps(ready)), share_of(replicas.max))
+}
+
+/// Replicas that a load needs. A hair below a whole number counts as that number.
+fn replicas_for(load_rps: f64, rps: f64) -> u32 {
+    (load_rps / rps - 1e-6).ceil().max(0.0) as u32
+}
+
+/// Advances the model of ready replicas towards what the targets need: up after the cold start, down after `hold`, so that
+/// the giving side can take its load back until the move has held.
+pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: Timestamp) {
+    let waited = |since: &mut Option<Timestamp>, time: Duration| {
+        let start = *since.get_or_insert(now);
+        if start > now {
+            *since = Some(now);
+        }
+        Duration::try_from(now.duration_since(start)).is_ok_and(|waited| waited >= time)
+    };
+    for (i, site) in sites.iter().enumerate() {
+        let Some(replicas) = &site.view.backend.replicas else { continue };
+        let load = state.target[i].max(state.shares[i]) * site.demand_rps + site.view.load_elsewhere_rps;
+        let need = replicas_for(load, replicas.rps).clamp(replicas.min, replicas.max);
+        let warmth = &mut state.warmth[i];
+        warmth.ready = warmth.ready.clamp(replicas.min, replicas.max);
+        if need > warmth.ready {
+            warmth.idle_since = None;
+            if waited(&mut warmth.growing_since, replicas.cold_start) {
+                *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
+            }
+        } else if need < warmth.ready {
+            warmth.growing_since = None;
+            if waited(&mut warmth.idle_since, policy.hold) {
+                *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
+            }
+        } else {
+            *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
+        }
+    }
+}

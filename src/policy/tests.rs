@@ -1,0 +1,413 @@
+//! What the decision promises, one behaviour a test.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::worlds::{World, at};
+use super::*;
+use crate::model::{Health, PriceState, Share};
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-6
+}
+
+#[test]
+fn the_first_placement_is_the_cheapest() {
+    let mut world = World::new(&[("a", 1.0), ("b", 0.9)]);
+    let decision = world.tick();
+    assert_eq!(decision.action, Action::Place);
+    assert!(near(world.share("b"), 1.0));
+}
+
+#[test]
+fn a_gap_below_the_threshold_moves_nothing() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.tick();
+    world.set_price("b", 0.86);
+    let decision = world.run(2000);
+    assert!(near(world.share("a"), 1.0));
+    assert_eq!(decision.reason.code(), "gap_below_threshold");
+    assert!(near(decision.gap.unwrap(), 0.14), "{:?}", decision.gap);
+}
+
+#[test]
+fn a_gap_at_the_threshold_moves_by_the_ramp() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.run(601);
+    world.set_price("b", 0.85);
+    let decision = world.tick();
+    assert_eq!(decision.action, Action::Shift);
+    assert!(near(world.share("b"), 0.1), "{}", world.share("b"));
+    for step in 2..=10 {
+        world.tick();
+        assert!(near(world.share("b"), f64::from(step) * 0.1));
+    }
+    world.tick();
+    assert_eq!(world.share("b"), 1.0);
+}
+
+#[test]
+fn traffic_returns_only_when_the_gap_has_closed() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.run(601);
+    world.set_price("b", 0.8);
+    world.run(700);
+    assert!(near(world.share("b"), 1.0));
+    world.set_price("b", 0.92);
+    let decision = world.run(700);
+    assert_eq!(decision.reason.code(), "away");
+    assert!(near(world.share("b"), 1.0), "inside the band nothing moves");
+    world.set_price("b", 0.96);
+    assert_eq!(world.tick().action, Action::Return);
+    world.run(10);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn inside_hold_nothing_moves() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.run(601);
+    world.set_price("b", 0.5);
+    world.run(11);
+    assert!(near(world.share("b"), 1.0));
+    world.set_price("b", 5.0);
+    let decision = world.run(595);
+    assert_eq!(decision.reason.code(), "holding");
+    assert!(near(world.share("b"), 1.0));
+    world.run(20);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn the_paid_minimum_leaves_nothing_to_save() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    for name in ["a", "b"] {
+        world.configure(name, |b| b.replicas.as_mut().unwrap().min = 6);
+    }
+    world.run(601);
+    assert!(near(world.share("a"), 1.0));
+    world.set_price("b", 0.1);
+    let decision = world.run(100);
+    assert!(near(world.share("a"), 1.0), "{decision:?}");
+    assert_eq!(decision.action, Action::Stay);
+}
+
+#[test]
+fn an_unhealthy_backend_is_left_at_once_and_comes_back_by_the_ramp_after_hold() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(10);
+    world.set_health("a", Health::Unhealthy);
+    let decision = world.tick();
+    assert_eq!(decision.action, Action::Evacuate);
+    assert_eq!((world.share("a"), world.share("b")), (0.0, 1.0));
+    world.set_health("a", Health::Healthy);
+    assert_eq!(world.run(500).reason.code(), "recovered_holding");
+    assert_eq!(world.share("a"), 0.0);
+    world.run(99);
+    let decision = world.tick();
+    assert_eq!(decision.action, Action::Restore);
+    assert!(world.share("a") <= 0.1 + 1e-9, "warmed, not stampeded: {}", world.share("a"));
+    world.run(11);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn nothing_healthy_means_no_share_and_recovery_is_immediate() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(10);
+    world.set_health("a", Health::Unhealthy);
+    world.set_health("b", Health::Unhealthy);
+    let decision = world.tick();
+    assert_eq!(decision.fallback, Fallback::NothingEligible);
+    assert_eq!(world.share("a") + world.share("b"), 0.0);
+    world.set_health("b", Health::Healthy);
+    world.tick();
+    assert!(near(world.share("b"), 1.0), "any server beats none");
+}
+
+#[test]
+fn a_slow_backend_is_left_and_stays_out_for_hold() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.snapshot.slo.ttft_p95 = Some(Duration::from_millis(800));
+    world.run(10);
+    let live = &mut world.view_mut("a").live;
+    live.samples = 100;
+    live.ttfb_p95 = Some(Duration::from_millis(900));
+    let decision = world.tick();
+    assert_eq!(decision.backends[0].limited_by, Some(Cause::OverSlo));
+    assert!(near(world.share("b"), 1.0));
+    world.view_mut("a").live.ttfb_p95 = None;
+    world.run(590);
+    assert_eq!(world.share("a"), 0.0);
+    world.run(40);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn when_all_are_slow_the_objective_is_given_up_and_said_so() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.snapshot.slo.ttft_p95 = Some(Duration::from_millis(800));
+    for name in ["a", "b"] {
+        let live = &mut world.view_mut(name).live;
+        live.samples = 100;
+        live.ttfb_p95 = Some(Duration::from_millis(900));
+    }
+    let decision = world.tick();
+    assert_eq!(decision.fallback, Fallback::Slo);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn unknown_health_is_used_only_when_nothing_better_is_known() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.set_health("a", Health::Unknown);
+    world.tick();
+    assert!(near(world.share("b"), 1.0));
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.set_health("a", Health::Unknown);
+    world.set_health("b", Health::Unknown);
+    assert_eq!(world.tick().fallback, Fallback::StaleSignals);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn a_drain_moves_everything_within_a_tick_and_its_end_brings_it_back() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(700);
+    world.impose(OverrideKind::Drain, Some("a"), None);
+    let decision = world.tick();
+    assert_eq!(decision.reason.code(), "override");
+    assert_eq!((world.share("a"), world.share("b")), (0.0, 1.0));
+    assert_eq!(world.run(100).reason.code(), "override");
+    world.snapshot.overrides.clear();
+    world.run(520);
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn overrides_rank_drain_pin_cap_freeze() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0), ("c", 4.0)]);
+    world.run(10);
+    world.impose(OverrideKind::Cap, Some("a"), Some(0.3));
+    world.tick();
+    assert!(near(world.share("a"), 0.3) && near(world.share("b"), 0.7));
+    world.impose(OverrideKind::Pin, Some("c"), None);
+    world.tick();
+    assert!(near(world.share("c"), 1.0));
+    world.impose(OverrideKind::Drain, Some("c"), None);
+    world.tick();
+    assert!(near(world.share("c"), 0.0) && near(world.share("a"), 0.3) && near(world.share("b"), 0.7));
+}
+
+#[test]
+fn a_pin_with_a_share_divides_the_rest_as_before() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(10);
+    world.impose(OverrideKind::Pin, Some("b"), Some(0.25));
+    world.tick();
+    assert!(near(world.share("b"), 0.25) && near(world.share("a"), 0.75));
+}
+
+#[test]
+fn freeze_stops_money_but_not_health() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.run(700);
+    world.impose(OverrideKind::Freeze, None, None);
+    world.set_price("b", 0.1);
+    world.run(100);
+    assert!(near(world.share("a"), 1.0));
+    world.set_health("a", Health::Unhealthy);
+    world.tick();
+    assert!(near(world.share("b"), 1.0));
+}
+
+#[test]
+fn a_backend_without_a_price_never_attracts() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.run(700);
+    world.view_mut("b").spot = None;
+    let decision = world.run(100);
+    assert!(near(world.share("a"), 1.0));
+    assert_eq!(decision.reason.code(), "cost_unknown");
+}
+
+#[test]
+fn a_stale_price_moves_nothing() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.run(700);
+    world.set_price("b", 0.1);
+    world.view_mut("b").spot.as_mut().unwrap().state = PriceState::Stale;
+    let decision = world.run(100);
+    assert!(near(world.share("a"), 1.0));
+    assert_eq!(decision.reason.to_string(), "nothing moves for money: the price is stale of b");
+}
+
+#[test]
+fn keep_warm_leaves_a_floor_everywhere() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0), ("c", 4.0)]);
+    world.policy.keep_warm = Share::new(0.05).unwrap();
+    world.tick();
+    assert!(near(world.share("a"), 0.9) && near(world.share("b"), 0.05) && near(world.share("c"), 0.05));
+}
+
+#[test]
+fn the_ramp_waits_for_capacity() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    for name in ["a", "b"] {
+        world.configure(name, |b| b.replicas.as_mut().unwrap().cold_start = Duration::from_secs(30));
+    }
+    world.run(700);
+    world.set_price("b", 0.5);
+    let decision = world.tick();
+    assert_eq!(decision.action, Action::Shift);
+    assert!(near(decision.backends[1].planned_rps, 50.0), "warm first");
+    world.run(28);
+    assert_eq!(world.share("b"), 0.0, "nothing is ready there yet");
+    world.run(15);
+    assert!(near(world.share("b"), 1.0));
+}
+
+#[test]
+fn what_exceeds_a_backend_goes_to_the_next() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.configure("a", |b| b.replicas.as_mut().unwrap().max = 3);
+    let decision = world.tick();
+    assert!(near(world.share("a"), 0.6) && near(world.share("b"), 0.4));
+    assert_eq!(decision.backends[0].limited_by, Some(Cause::Capacity));
+}
+
+#[test]
+fn a_clock_set_back_or_forward_breaks_nothing() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.policy.ramp = crate::model::Ramp::new(0.001, Duration::from_secs(1)).unwrap();
+    world.run(700);
+    world.now -= 3600;
+    world.run(5);
+    assert!(near(world.share("a"), 1.0));
+    world.now += 100_000;
+    world.set_price("b", 0.5);
+    world.tick();
+    assert!(world.share("b") <= 0.06 + 1e-9, "an hour that was skipped does not move an hour's worth");
+}
+
+#[test]
+fn a_backend_that_leaves_the_configuration_loses_its_share_at_once() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(10);
+    world.snapshot.backends.remove(0);
+    world.tick();
+    assert_eq!(world.state.shares, vec![1.0]);
+}
+
+#[test]
+fn the_same_input_gives_the_same_decision_through_json() {
+    let mut world = World::new(&[("a", 1.0), ("b", 0.7), ("c", 0.9)]);
+    world.run(5);
+    let text = serde_json::to_string(&(&world.snapshot, &world.state, &world.policy)).unwrap();
+    let (snapshot, state, policy): (Snapshot, State, Policy) = serde_json::from_str(&text).unwrap();
+    let now = at(world.now + 1);
+    assert_eq!(decide(&policy, &snapshot, &state, now), decide(&world.policy, &world.snapshot, &world.state, now));
+}
+
+/// One change to a world, drawn by the property tests.
+#[derive(Clone, Debug)]
+enum Event {
+    Price(usize, f64),
+    Health(usize, u8),
+    Demand(f64),
+    Elsewhere(usize, f64),
+    Drain(usize),
+    Cap(usize, f64),
+    Pin(usize, f64),
+    Clear,
+    Wait(i64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        (0..4usize, 0.01..10.0).prop_map(|(b, p)| Event::Price(b, p)),
+        (0..4usize, 0..3u8).prop_map(|(b, h)| Event::Health(b, h)),
+        (0.0..5000.0).prop_map(Event::Demand),
+        (0..4usize, 0.0..2000.0).prop_map(|(b, l)| Event::Elsewhere(b, l)),
+        (0..4usize).prop_map(Event::Drain),
+        (0..4usize, 0.0..1.0).prop_map(|(b, s)| Event::Cap(b, s)),
+        (0..4usize, 0.0..1.0).prop_map(|(b, s)| Event::Pin(b, s)),
+        Just(Event::Clear),
+        (-5000..5000i64).prop_map(Event::Wait),
+    ];
+    prop::collection::vec(event, 1..60)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_shares_are_a_division_among_the_eligible(
+        events in events(),
+        min in 0..5u32,
+        keep_warm in 0.0..0.2,
+        cold_start in 0..60u64,
+    ) {
+        let names = ["a", "b", "c", "d"];
+        let mut world = World::new(&[("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]);
+        world.policy.keep_warm = Share::new(keep_warm).unwrap();
+        world.policy.hold = Duration::from_secs(20);
+        for name in names {
+            world.configure(name, |b| {
+                let replicas = b.replicas.as_mut().unwrap();
+                replicas.min = min;
+                replicas.cold_start = Duration::from_secs(cold_start);
+            });
+        }
+        for event in events {
+            match event {
+                Event::Price(b, usd) => world.set_price(names[b], usd),
+                Event::Health(b, 0) => world.set_health(names[b], Health::Unknown),
+                Event::Health(b, 1) => world.set_health(names[b], Health::Unhealthy),
+                Event::Health(b, _) => world.set_health(names[b], Health::Healthy),
+                Event::Demand(rps) => world.snapshot.demand_rps = rps,
+                Event::Elsewhere(b, rps) => world.view_mut(names[b]).load_elsewhere_rps = rps,
+                Event::Drain(b) => world.impose(OverrideKind::Drain, Some(names[b]), None),
+                Event::Cap(b, s) => world.impose(OverrideKind::Cap, Some(names[b]), Some(s)),
+                Event::Pin(b, s) => world.impose(OverrideKind::Pin, Some(names[b]), Some(s)),
+                Event::Clear => world.snapshot.overrides.clear(),
+                Event::Wait(seconds) => world.now += seconds,
+            }
+            let decision = world.tick();
+            let sum: f64 = decision.backends.iter().map(|b| b.share).sum();
+            if decision.fallback == Fallback::NothingEligible {
+                prop_assert_eq!(sum, 0.0);
+            } else {
+                prop_assert!((sum - 1.0).abs() < 1e-6, "sum {} of {:?}", sum, decision);
+            }
+            for (verdict, view) in decision.backends.iter().zip(&world.snapshot.backends) {
+                prop_assert!(verdict.share.is_finite() && verdict.share >= -1e-9 && verdict.target >= -1e-9);
+                prop_assert!(view.health != Health::Unhealthy || verdict.share == 0.0, "{:?}", decision);
+                prop_assert!(verdict.eligible || verdict.share.abs() < 1e-9, "{:?}", decision);
+            }
+        }
+    }
+
+    #[test]
+    fn taking_a_price_away_never_raises_a_share(prices in prop::collection::vec(0.1..5.0, 3), which in 0..3usize) {
+        let names = ["a", "b", "c"];
+        let with: Vec<(&str, f64)> = names.iter().copied().zip(prices.iter().copied()).collect();
+        let mut known = World::new(&with);
+        let mut unknown = World::new(&with);
+        unknown.view_mut(names[which]).spot = None;
+        known.run(700);
+        unknown.run(700);
+        prop_assert!(unknown.share(names[which]) <= known.share(names[which]) + 1e-9);
+    }
+
+    #[test]
+    fn one_percent_of_noise_moves_nothing(noise in prop::collection::vec(-0.01..0.01f64, 60)) {
+        let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+        world.policy.hold = Duration::from_secs(1);
+        world.run(10);
+        for factor in noise {
+            world.set_price("a", 1.0 + factor);
+            world.set_price("b", 1.1 - factor);
+            prop_assert_eq!(world.tick().action, Action::Stay);
+        }
+    }
+}

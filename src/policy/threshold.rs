@@ -1,0 +1,140 @@
+//! The threshold rule: leave when the other side is cheaper by `shift_at`, return when that gap has closed below
+//! `return_at`, never within `hold`.
+
+use std::time::Duration;
+
+use crate::model::{Action, Policy, Reason, Rule, Share};
+
+use super::{
+    Outcome, SHARE_EPSILON,
+    allocate::{cheapest, close, largest, repair},
+    site::Site,
+    state::State,
+};
+
+/// What the load that would move costs here and there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// USD per hour that could be shed where the load is.
+    pub here_usd_per_hour: f64,
+    /// USD per hour that it would add at the other side.
+    pub there_usd_per_hour: f64,
+    /// Saved dollars as a part of `here_usd_per_hour`; negative when the other side is dearer.
+    pub gap: f64,
+}
+
+/// Compares over the load that would move from `here` to `there`: only what can be shed counts, so two clusters whose paid
+/// minimum covers the traffic have no gap, whatever their prices. `None` when a cost involved is unknown.
+fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
+    let (mut shed, mut added) = (0.0, 0.0);
+    for (site, (here, there)) in sites.iter().zip(here.iter().zip(there)) {
+        if (here - there).abs() <= SHARE_EPSILON {
+            continue;
+        }
+        let change = site.usd_per_hour(*there)? - site.usd_per_hour(*here)?;
+        if there < here { shed -= change } else { added += change }
+    }
+    let gap = if shed > 0.0 {
+        1.0 - added / shed
+    } else if added > 0.0 {
+        // Leaving saves nothing and arriving costs: dearer without bound. -1 says "twice as dear", enough for any rule.
+        -1.0
+    } else {
+        0.0
+    };
+    Some(Comparison { here_usd_per_hour: shed, there_usd_per_hour: added, gap })
+}
+
+/// The site that gains, or with swapped arguments loses, most between two allocations.
+fn gains_most<'s, 'a>(sites: &'s [Site<'a>], from: &[f64], to: &[f64]) -> Option<&'s Site<'a>> {
+    let gains: Vec<f64> = to.iter().zip(from).map(|(to, from)| to - from).collect();
+    largest(sites, &gains)
+}
+
+/// Moves `state.plan` if the rule says so; says why or why not.
+pub(super) fn consider(policy: &Policy, sites: &[Site], state: &mut State, remaining: Duration) -> Outcome {
+    let Rule::Threshold { shift_at, return_at } = policy.rule;
+    if let Some(outcome) = consider_return(sites, state, return_at, remaining) {
+        return outcome;
+    }
+    let here = repair(sites, &state.plan);
+    let there = cheapest(sites, policy.keep_warm.get(), Some(&here));
+    let change = gains_most(sites, &here, &there).zip(compare(sites, &here, &there));
+    let Some((to, comparison)) = change else {
+        return away(sites, state, return_at).unwrap_or_else(|| Outcome::stay(nothing_cheaper(sites)));
+    };
+    let to = to.view.backend.id.clone();
+    let gap = comparison.gap;
+    let outcome = |action, reason| Outcome { action, reason, comparison: Some(comparison) };
+    if comparison.here_usd_per_hour <= 0.0 {
+        return outcome(Action::Stay, Reason::NothingToSave);
+    }
+    if gap < shift_at.get() - 1e-9 {
+        return match away(sites, state, return_at) {
+            Some(away) => away,
+            None if gap <= 0.0 => outcome(Action::Stay, Reason::Cheapest),
+            None => outcome(Action::Stay, Reason::GapBelowThreshold { to, gap, threshold: shift_at }),
+        };
+    }
+    if !remaining.is_zero() {
+        return outcome(Action::Stay, Reason::Holding { to, gap, remaining });
+    }
+    let from = gains_most(sites, &there, &here).map_or_else(|| to.clone(), |s| s.view.backend.id.clone());
+    state.home.get_or_insert(here);
+    state.plan = there;
+    outcome(Action::Shift, Reason::GapReached { from, to, gap, threshold: shift_at })
+}
+
+/// While away: how much cheaper the present side is than home. `None` at home, or when it cannot be told.
+fn away(sites: &[Site], state: &State, return_at: Share) -> Option<Outcome> {
+    let home = state.home.as_deref()?;
+    let comparison = compare(sites, home, &repair(sites, &state.plan))?;
+    let home = largest(sites, home)?.view.backend.id.clone();
+    let reason = Reason::Away { home, gap: comparison.gap, threshold: return_at };
+    Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison) })
+}
+
+/// Returns home when the gap for which traffic left has closed. `None` when that is not the question.
+fn consider_return(
+    sites: &[Site],
+    state: &mut State,
+    return_at: Share,
+    remaining: Duration,
+) -> Option<Outcome> {
+    let home = state.home.clone()?;
+    // A home that cannot take its traffic now is no place to return to.
+    if !close(&repair(sites, &home), &home, SHARE_EPSILON) {
+        return None;
+    }
+    let here = repair(sites, &state.plan);
+    if close(&here, &home, SHARE_EPSILON) {
+        state.home = None;
+        return None;
+    }
+    let comparison = compare(sites, &home, &here)?;
+    if comparison.gap >= return_at.get() {
+        return None;
+    }
+    let to = largest(sites, &home)?.view.backend.id.clone();
+    let from = gains_most(sites, &home, &here)?.view.backend.id.clone();
+    let gap = comparison.gap;
+    if !remaining.is_zero() {
+        let reason = Reason::Holding { to, gap: -gap, remaining };
+        return Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison) });
+    }
+    state.plan = home;
+    state.home = None;
+    let reason = Reason::GapClosed { from, to, gap, threshold: return_at };
+    Some(Outcome { action: Action::Return, reason, comparison: Some(comparison) })
+}
+
+/// Nothing is cheaper, or it cannot be told because a cost is missing.
+fn nothing_cheaper(sites: &[Site]) -> Reason {
+    let unknown = sites.iter().filter(|s| s.may_serve).find_map(|s| s.missing.map(|m| (s, m)));
+    match unknown {
+        Some((site, missing)) => {
+            Reason::CostUnknown { backend: site.view.backend.id.clone(), what: missing.to_string() }
+        }
+        None => Reason::Cheapest,
+    }
+}

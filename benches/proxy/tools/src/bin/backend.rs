@@ -1,0 +1,139 @@
+//! The backend behind every proxy of the comparison. It has to cost far less than any proxy, so that the proxy is what
+//! limits a run: HTTP/1.1 written by hand, one thread, answers made beforehand.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use proxy_bench_tools::{SSE_PATH, event, monotonic_ns};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep_until};
+
+/// Longest request head, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest request body, in bytes.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Length of the answers to GET and POST, in bytes.
+const ANSWER_BYTES: usize = 100;
+
+const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
+                        transfer-encoding: chunked\r\n\r\n";
+
+/// Answers GET and POST with 100 bytes, and GET /sse with a stream of chunks.
+#[derive(Parser, Clone, Copy)]
+struct Args {
+    /// Address to serve, such as 127.0.0.1:9000.
+    #[arg(long)]
+    listen: SocketAddr,
+    /// Chunks in a stream, one event each.
+    #[arg(long, default_value_t = 64)]
+    chunks: u64,
+    /// Time between two chunks, and before the first, in milliseconds.
+    #[arg(long, default_value_t = 5)]
+    gap_ms: u64,
+}
+
+/// What a request asks for, and where in the buffer it ends.
+struct Request {
+    wants_stream: bool,
+    body_bytes: usize,
+    head_bytes: usize,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(args))?;
+    Ok(())
+}
+
+async fn serve(args: Args) -> std::io::Result<()> {
+    let listener = TcpListener::bind(args.listen).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(async move {
+            // The proxy sees the closed connection and reports it as a failed request: nothing to add here.
+            let _ = connection(stream, args).await;
+        });
+    }
+}
+
+async fn connection(mut stream: TcpStream, args: Args) -> std::io::Result<()> {
+    let mut buffer = Vec::with_capacity(4096);
+    loop {
+        let Some(request) = next_request(&mut stream, &mut buffer).await? else { return Ok(()) };
+        let whole = request.head_bytes + request.body_bytes;
+        while buffer.len() < whole {
+            if stream.read_buf(&mut buffer).await? == 0 {
+                return Ok(());
+            }
+        }
+        buffer.drain(..whole);
+        if request.wants_stream {
+            send_stream(&mut stream, args).await?;
+        } else {
+            stream.write_all(answer(request.body_bytes).as_bytes()).await?;
+        }
+    }
+}
+
+/// Reads up to the end of the next head. `None` when the peer closed between two requests.
+async fn next_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<Request>> {
+    loop {
+        if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+            return parse(&buffer[..end + 4]).map(Some);
+        }
+        if buffer.len() > HEAD_BYTES_MAX {
+            return Err(std::io::Error::other("the request head is too long"));
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+fn parse(head: &[u8]) -> std::io::Result<Request> {
+    let head_bytes = head.len();
+    let head = std::str::from_utf8(head).map_err(std::io::Error::other)?;
+    let (first, fields) = head.split_once("\r\n").unwrap_or((head, ""));
+    let mut body_bytes = 0;
+    for (name, value) in fields.split("\r\n").filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            body_bytes = value.trim().parse().map_err(std::io::Error::other)?;
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(std::io::Error::other("a chunked request: no client of this benchmark sends one"));
+        }
+    }
+    if body_bytes > BODY_BYTES_MAX {
+        return Err(std::io::Error::other("the request body is too long"));
+    }
+    let wants_stream = first.split(' ').nth(1) == Some(SSE_PATH);
+    Ok(Request { wants_stream, body_bytes, head_bytes })
+}
+
+/// 100 bytes of JSON that say how long the request's body was, so that the client can tell that it arrived whole.
+fn answer(body_bytes: usize) -> String {
+    let body = format!("{{\"received\":{body_bytes}}}");
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {ANSWER_BYTES}\r\n\r\n{body:<ANSWER_BYTES$}"
+    )
+}
+
+/// The head at once, then a chunk every gap, as a model server does that first has to compute its first token.
+async fn send_stream(stream: &mut TcpStream, args: Args) -> std::io::Result<()> {
+    stream.write_all(SSE_HEAD.as_bytes()).await?;
+    let start = Instant::now();
+    let gap = Duration::from_millis(args.gap_ms);
+    let mut due = start;
+    for index in 0..args.chunks {
+        // Due times count from the start, so that a late chunk does not delay all that follow.
+        due += gap;
+        sleep_until(due).await;
+        let data = event(index, monotonic_ns()?);
+        let end = if index + 1 == args.chunks { "0\r\n\r\n" } else { "" };
+        stream.write_all(format!("{:x}\r\n{data}\r\n{end}", data.len()).as_bytes()).await?;
+    }
+    Ok(())
+}

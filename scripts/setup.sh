@@ -1,0 +1,132 @@
+#!/bin/sh
+# Makes this machine able to build Tradewind, and says nothing when it already is.
+#
+#   scripts/setup.sh         what a build needs beside Rust: cmake (Pingora builds zlib-ng with it), a C compiler, make
+#   scripts/setup.sh test    also a Python environment with the `openai` client, which the tests drive
+#
+# On Debian and Ubuntu it installs what is missing, as root or with a sudo that asks no password. Anywhere else it
+# names the command that does, and exits with 1.
+set -eu
+
+# Raised by hand, with a run of the tests: what they show is that this very client works through Tradewind.
+OPENAI_VERSION=3.54.0
+
+cd "$(dirname "$0")/.."
+# Right after rustup has finished, the shell that ran it does not have cargo on its PATH yet.
+PATH="$PATH:${HOME:-/root}/.cargo/bin"
+
+die() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+# Distributions ship a cargo too, often one that is too old to read our Cargo.toml and fails on it without saying why.
+require_rust() {
+    command -v cargo >/dev/null 2>&1 ||
+        die "there is no cargo on PATH or in ~/.cargo/bin: install Rust as https://rustup.rs says, then run this again."
+    found=$(cargo --version 2>/dev/null) ||
+        die "cargo is there but does not run ('cargo --version' failed): 'rustup default stable' sets a toolchain."
+    while read -r key equals wanted; do
+        [ "$key $equals" = "rust-version =" ] && break
+    done <Cargo.toml
+    wanted=${wanted#\"}
+    wanted=${wanted%%\"*}
+    found=${found#cargo }
+    found=${found%% *}
+    older "$found" "$wanted" || return 0
+    die "Rust $found is too old, Tradewind needs $wanted or later: 'rustup update stable' brings it (rustup: https://rustup.rs)."
+}
+
+# Whether version $1 comes before version $2, by major and minor number.
+older() {
+    major=${1%%.*} minor=${1#*.}
+    wanted_major=${2%%.*} wanted_minor=${2#*.}
+    [ "$major" -lt "$wanted_major" ] || { [ "$major" -eq "$wanted_major" ] && [ "${minor%%.*}" -lt "${wanted_minor%%.*}" ]; }
+}
+
+# The Debian packages that the build lacks, as words.
+missing_for_build() {
+    command -v cmake >/dev/null 2>&1 || echo cmake
+    command -v make >/dev/null 2>&1 || echo make
+    # A compiler alone cannot compile: without recommended packages, gcc comes without the C library's headers.
+    if ! command -v cc >/dev/null 2>&1; then
+        echo gcc libc6-dev
+    elif [ ! -e /usr/include/stdlib.h ] && ! echo '#include <stdlib.h>' | cc -E - >/dev/null 2>&1; then
+        echo libc6-dev
+    fi
+}
+
+# install_packages WHAT_FOR PACKAGE...: by apt-get, or the sentence that says how.
+install_packages() {
+    what_for=$1
+    shift
+    command -v apt-get >/dev/null 2>&1 ||
+        die "$what_for needs these, by their Debian names: $*. Install them with this system's package manager, then run this again."
+    if [ "$(id -u)" -eq 0 ]; then
+        root=""
+    elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+        root="sudo -n"
+    else
+        die "$what_for needs $*: run 'sudo apt-get update && sudo apt-get install -y --no-install-recommends $*', then run this again."
+    fi
+    echo "setup: $what_for needs $*: installing with apt-get" >&2
+    log=$(mktemp)
+    # An update can fail for a source that is none of ours, so only the install's own result counts. The lock
+    # is waited for, since a new Ubuntu machine upgrades itself in its first minutes.
+    if ! {
+        $root apt-get -o DPkg::Lock::Timeout=300 update
+        $root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+    } </dev/null >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        die "apt-get could not install $*: its own words are above; mend that, then run this again."
+    fi
+    rm -f "$log"
+}
+
+# Prints the first Python that can make an environment and that the client runs on. Debian's has `venv` but, without python3-venv, no `ensurepip`.
+capable_python() {
+    for python in python3 /usr/bin/python3; do
+        if "$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
+            echo "$python"
+            return
+        fi
+    done
+    return 1
+}
+
+# The Python environment of the tests: built once for each version of the client, or the caller's own.
+python_environment() {
+    if [ -n "${TRADEWIND_TEST_PYTHON:-}" ]; then
+        "$TRADEWIND_TEST_PYTHON" -c 'import openai' 2>/dev/null ||
+            die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which cannot import openai: unset it, and an environment is made here."
+        return
+    fi
+    dir=${CARGO_TARGET_DIR:-target}/py
+    stamp=$dir/openai-$OPENAI_VERSION.installed
+    [ -e "$stamp" ] && [ -x "$dir/bin/python" ] && return
+    capable_python >/dev/null || install_packages "the test of the Python client" python3 python3-venv
+    python=$(capable_python) ||
+        die "no Python here can make an environment (tried python3 and /usr/bin/python3, 3.10 or later with venv and ensurepip)."
+    echo "setup: making $dir with openai $OPENAI_VERSION for the tests" >&2
+    rm -rf "$dir"
+    mkdir -p "${dir%/*}"
+    "$python" -m venv "$dir"
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "openai==$OPENAI_VERSION" ||
+        die "pip could not install openai $OPENAI_VERSION into $dir: its own words are above; run this again, or set TRADEWIND_TEST_PYTHON to a Python that has it."
+    : >"$stamp"
+}
+
+case "$#:${1:-}" in
+    0: | 1:test) ;;
+    *)
+        echo "usage: scripts/setup.sh [test]" >&2
+        exit 2
+        ;;
+esac
+require_rust
+packages=$(missing_for_build)
+# One word a package, which is what the split makes.
+# shellcheck disable=SC2086
+[ -z "$packages" ] || install_packages "the build" $packages
+[ "${1:-}" != test ] || python_environment

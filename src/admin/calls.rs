@@ -1,0 +1,337 @@
+//! The calls.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{FromRequestParts, Path, Query, Request, State, rejection::QueryRejection},
+    http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Desk, body,
+    guard::{self, Admin, Guard, Operator},
+    problem::Problem,
+};
+use crate::{
+    control::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
+    model::{Override, RouteId, Timestamp},
+    store::journal::{JournalQuery, QUERY_ENTRIES_MAX},
+};
+
+/// A call that takes longer is answered with 503. Everything but the journal and the disk answers from memory.
+const CALL_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Entries of the journal in an answer when the caller names no number.
+const DECISIONS_DEFAULT: usize = 100;
+
+/// Names in a "known are" sentence at most.
+const NAMES_SHOWN_MAX: usize = 10;
+
+/// What `GET /` answers.
+const INDEX: [(&str, &str); 14] = [
+    ("GET /livez", "whether the process lives; no authentication"),
+    ("GET /readyz", "whether traffic should be sent here; no authentication"),
+    ("GET /metrics", "metrics as text"),
+    ("GET /v1/status", "routes, backends, shares, health, latency, costs"),
+    ("GET /v1/routes/{route}/explain", "the last decision of a route, term by term"),
+    ("GET /v1/decisions?route=&since=&limit=", "the journal, newest first"),
+    ("GET /v1/prices", "every price in use"),
+    ("GET /v1/overrides", "overrides that hold now"),
+    ("POST /v1/overrides", "set an override; role operator"),
+    ("GET /v1/overrides/{id}", "one override that holds now"),
+    ("DELETE /v1/overrides/{id}", "end an override; role operator"),
+    ("GET /v1/config", "the configuration in force, without secrets; role admin"),
+    ("POST /v1/reload", "read the configuration again; role admin"),
+    ("GET /", "this list"),
+];
+
+type At = State<Arc<dyn Desk>>;
+
+/// The `{...}` of a path.
+struct Segment(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Segment, Problem> {
+        // What is not UTF-8 when decoded names nothing.
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => Ok(Segment(text)),
+            Err(_) => Err(unknown_path(parts.uri.clone()).await),
+        }
+    }
+}
+
+/// All calls behind the guard, the time limit and the headers that every answer has.
+pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/v1/status", get(status))
+        .route("/v1/routes/{route}/explain", get(explain))
+        .route("/v1/decisions", get(decisions))
+        .route("/v1/prices", get(prices))
+        .route("/v1/overrides", get(overrides).post(add_override))
+        .route("/v1/overrides/{id}", get(one_override).delete(end_override))
+        .route("/v1/config", get(config))
+        .route("/v1/reload", post(reload))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(middleware::from_fn(limit_time))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .layer(middleware::map_response(add_headers))
+        .with_state(desk)
+}
+
+async fn limit_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(CALL_TIME_MAX, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_slow",
+            format!(
+                "There was no answer within {} s. A change that was asked for may still take effect: look at \
+                 `GET /v1/overrides` or `GET /v1/status` before trying again.",
+                CALL_TIME_MAX.as_secs()
+            ),
+        )
+        .into_response()
+    })
+}
+
+async fn add_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+async fn index() -> Json<Value> {
+    let calls: Vec<Value> =
+        INDEX.iter().map(|(call, answer)| json!({"call": call, "answer": answer})).collect();
+    Json(json!({"service": "tradewind", "version": env!("CARGO_PKG_VERSION"), "calls": calls}))
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+// Answers where it is: a probe must hear of trouble, not wait in a queue with it.
+async fn readyz(State(desk): At) -> (StatusCode, String) {
+    match desk.ready() {
+        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(State(desk): At) -> Response {
+    let text = match blocking(move || desk.metrics()).await {
+        Ok(text) => text,
+        Err(problem) => return problem.into_response(),
+    };
+    // OpenMetrics demands this last line and the older format forbids nothing; types of counters are only understood
+    // when the format is named right.
+    let format = if text.ends_with("# EOF\n") {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    ([(header::CONTENT_TYPE, format)], text).into_response()
+}
+
+async fn status(State(desk): At) -> Result<Json<Status>, Problem> {
+    blocking(move || desk.status()).await.map(Json)
+}
+
+async fn explain(State(desk): At, Segment(route): Segment) -> Result<Json<Explanation>, Problem> {
+    blocking(move || desk.explain(&route).ok_or_else(|| unknown_route(&route, &desk.status())))
+        .await?
+        .map(Json)
+}
+
+fn unknown_route(route: &str, status: &Status) -> Problem {
+    let routes = &status.routes;
+    let mut known: Vec<&str> = routes.iter().map(|r| r.route.as_str()).take(NAMES_SHOWN_MAX).collect();
+    if routes.len() > known.len() {
+        known.push("...");
+    }
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown_route",
+        format!("There is no route `{route}`. Known: {known}."),
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionsQuery {
+    route: Option<String>,
+    since: Option<String>,
+    limit: Option<String>,
+}
+
+impl DecisionsQuery {
+    fn parse(self) -> Result<JournalQuery, Problem> {
+        let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail);
+        // `route=` without a value, as a form would send it, is the same as no `route`.
+        let given = |value: Option<String>| value.filter(|text| !text.is_empty());
+        let route = given(self.route)
+            .map(|name| name.parse::<RouteId>().map_err(|error| bad(format!("`route`: {error}."))))
+            .transpose()?;
+        let since = given(self.since)
+            .map(|text| {
+                text.parse::<Timestamp>().map_err(|_| {
+                    bad(format!(
+                        "`since`: `{text}` is not a time; expected RFC 3339 such as `2026-03-02T10:00:00Z` (a `+` must \
+                         be written `%2B`)."
+                    ))
+                })
+            })
+            .transpose()?;
+        let limit = match given(self.limit) {
+            None => DECISIONS_DEFAULT,
+            Some(text) => {
+                text.parse().ok().filter(|limit| (1..=QUERY_ENTRIES_MAX).contains(limit)).ok_or_else(
+                    || bad(format!("`limit`: `{text}` is not a number from 1 to {QUERY_ENTRIES_MAX}.")),
+                )?
+            }
+        };
+        Ok(JournalQuery { route, since, limit })
+    }
+}
+
+async fn decisions(
+    State(desk): At,
+    query: Result<Query<DecisionsQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{}.", error.body_text()))
+    })?;
+    let query = query.parse()?;
+    let entries = blocking(move || desk.journal(&query))
+        .await?
+        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unreadable", error))?;
+    Ok(Json(json!({ "decisions": entries })))
+}
+
+async fn prices(State(desk): At) -> Result<Json<Value>, Problem> {
+    let prices = blocking(move || desk.prices()).await?;
+    Ok(Json(json!({ "prices": prices })))
+}
+
+async fn overrides(State(desk): At) -> Result<Json<Value>, Problem> {
+    let overrides = blocking(move || desk.overrides()).await?;
+    Ok(Json(json!({ "overrides": overrides })))
+}
+
+async fn one_override(State(desk): At, Segment(id): Segment) -> Result<Json<OverrideStatus>, Problem> {
+    let overrides = blocking(move || desk.overrides()).await?;
+    overrides.into_iter().find(|o| o.item.id == id).map(Json).ok_or_else(|| unknown_override(&id))
+}
+
+async fn add_override(
+    State(desk): At,
+    Operator(author): Operator,
+    request: Request,
+) -> Result<impl IntoResponse, Problem> {
+    let new: NewOverride = body::read_json(request).await?;
+    let stored = blocking(move || desk.add_override(new, &author)).await??;
+    let location = format!("/v1/overrides/{}", stored.item.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(stored)))
+}
+
+async fn end_override(
+    State(desk): At,
+    Operator(author): Operator,
+    Segment(id): Segment,
+) -> Result<Json<Override>, Problem> {
+    let wanted = id.clone();
+    let ended = blocking(move || desk.end_override(&wanted, &author)).await??;
+    ended.map(Json).ok_or_else(|| unknown_override(&id))
+}
+
+fn unknown_override(id: &str) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown_override",
+        format!(
+            "No override `{id}` holds now: it has ended, or never was. `GET /v1/overrides` lists those that hold."
+        ),
+    )
+}
+
+async fn config(State(desk): At, Admin(_): Admin) -> Result<Json<Value>, Problem> {
+    blocking(move || desk.config()).await.map(Json)
+}
+
+async fn reload(State(desk): At, Admin(author): Admin) -> Result<Json<Value>, Problem> {
+    let generation = blocking(move || desk.reload(&author)).await??;
+    Ok(Json(json!({ "generation": generation })))
+}
+
+async fn unknown_path(uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "unknown_path",
+        format!("There is nothing at `{}`. `GET /` lists the calls.", uri.path()),
+    )
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "unknown_method",
+        format!("`{}` does not take {method}; the `Allow` header has what it takes.", uri.path()),
+    )
+}
+
+/// Asks the desk outside the runtime's threads: it may wait for the disk, or for a lock that the control loop holds.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "admin API: a call failed");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call failed; the log has the cause.")
+    })
+}
+
+impl From<OverrideError> for Problem {
+    fn from(error: OverrideError) -> Problem {
+        let (status, code) = match &error {
+            OverrideError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_override"),
+            OverrideError::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
+            OverrideError::NotStored(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
+        };
+        Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<ReloadError> for Problem {
+    fn from(error: ReloadError) -> Problem {
+        match error {
+            ReloadError::Invalid(faults) => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_config",
+                match faults.omitted {
+                    0 => "The configuration has faults; the running one stays in force.".to_owned(),
+                    more => format!(
+                        "The configuration has faults; the running one stays in force. The first {} are listed, {more} \
+                         are not.",
+                        faults.faults.len()
+                    ),
+                },
+            )
+            .with_faults(json!(faults.faults)),
+            ReloadError::NeedsRestart(reason) => Problem::new(StatusCode::CONFLICT, "needs_restart", reason),
+        }
+    }
+}

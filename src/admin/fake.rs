@@ -1,0 +1,173 @@
+//! A desk for tests, and the server around it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, mpsc},
+};
+
+use serde_json::{Value, json};
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::{Desk, Options};
+use crate::{
+    config::{Fault, Faults, Role, Secret, Severity, Token},
+    control::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
+    model::{Fallback, Override},
+    signals::prices::PriceReport,
+    store::journal::JournalQuery,
+};
+
+/// Answers from what a test put there.
+#[derive(Default)]
+pub(crate) struct FakeDesk {
+    pub(crate) not_ready: Option<String>,
+    pub(crate) metrics: String,
+    pub(crate) asked: Mutex<Vec<JournalQuery>>,
+    pub(crate) overrides: Mutex<Vec<OverrideStatus>>,
+    /// What adding an override fails with.
+    pub(crate) refusal: Option<fn(String) -> OverrideError>,
+    /// What a reload fails with.
+    pub(crate) reload_refusal: Option<fn() -> ReloadError>,
+    /// Adding an override says here that it has begun, and waits until the sender of the second is dropped.
+    pub(crate) gate: Mutex<Option<(oneshot::Sender<()>, mpsc::Receiver<()>)>>,
+}
+
+impl Desk for FakeDesk {
+    fn ready(&self) -> Result<(), String> {
+        self.not_ready.clone().map_or(Ok(()), Err)
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: "0.1.0".into(),
+            uptime_seconds: 60.0,
+            config_generation: 1,
+            config_error: None,
+            decision_age_seconds: 0.5,
+            draining: false,
+            warnings: Vec::new(),
+            routes: vec![crate::control::views::RouteStatus {
+                route: "chat".parse().unwrap(),
+                demand_rps: 0.0,
+                reason: "no other placement is cheaper".into(),
+                reason_code: "cheapest".into(),
+                fallback: Fallback::None,
+                backends: Vec::new(),
+            }],
+            overrides: self.overrides(),
+        }
+    }
+
+    fn explain(&self, route: &str) -> Option<Explanation> {
+        let explanation = json!({
+            "route": "chat", "summary": "no other placement is cheaper", "what_would_change_it": "a gap of 15%",
+            "prices": [],
+            "decision": {
+                "at": "2026-03-02T10:00:00Z", "policy": "default", "rule": "threshold", "shift_at": 0.15,
+                "return_at": 0.05, "action": "stay", "reason": {"code": "cheapest"}, "gap": null,
+                "cost_here_usd_per_hour": null, "cost_there_usd_per_hour": null, "demand_rps": 0.0,
+                "fallback": "none", "backends": []
+            }
+        });
+        (route == "chat").then(|| serde_json::from_value(explanation).unwrap())
+    }
+
+    fn journal(&self, query: &JournalQuery) -> Result<Vec<Value>, String> {
+        self.asked.lock().unwrap().push(query.clone());
+        Ok(vec![json!({"at": "2026-03-02T10:00:00Z", "kind": "decision"})])
+    }
+
+    fn prices(&self) -> Vec<PriceReport> {
+        Vec::new()
+    }
+
+    fn overrides(&self) -> Vec<OverrideStatus> {
+        self.overrides.lock().unwrap().clone()
+    }
+
+    fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError> {
+        if let Some((begun, go_on)) = self.gate.lock().unwrap().take() {
+            begun.send(()).unwrap();
+            let _ = go_on.recv();
+        }
+        if let Some(refusal) = self.refusal {
+            return Err(refusal("refused for the test".into()));
+        }
+        let mut overrides = self.overrides.lock().unwrap();
+        let stored = OverrideStatus {
+            item: Override {
+                id: format!("o-{}", overrides.len() + 1),
+                kind: new.kind,
+                route: new.route,
+                backend: new.backend,
+                share: new.share,
+                reason: new.reason,
+                author: author.into(),
+                created_at: "2026-03-02T10:00:00Z".parse().unwrap(),
+                expires_at: "2026-03-02T10:30:00Z".parse().unwrap(),
+            },
+            remaining_seconds: 1800.0,
+        };
+        overrides.push(stored.clone());
+        Ok(stored)
+    }
+
+    fn end_override(&self, id: &str, _author: &str) -> Result<Option<Override>, OverrideError> {
+        let mut overrides = self.overrides.lock().unwrap();
+        let index = overrides.iter().position(|o| o.item.id == id);
+        Ok(index.map(|index| overrides.remove(index).item))
+    }
+
+    fn config(&self) -> Value {
+        json!({"generation": 1})
+    }
+
+    fn reload(&self, _author: &str) -> Result<u64, ReloadError> {
+        self.reload_refusal.map_or(Ok(2), |refusal| Err(refusal()))
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.clone()
+    }
+}
+
+/// A configuration with one fault.
+pub(crate) fn faulty() -> ReloadError {
+    let fault = Fault {
+        file: "tradewind.toml".into(),
+        line: 3,
+        column: 1,
+        message: "unknown key `lisen`".into(),
+        hint: Some("did you mean `listen`?".into()),
+        severity: Severity::Error,
+    };
+    ReloadError::Invalid(Faults { faults: vec![fault], omitted: 0 })
+}
+
+/// One token of each role, `viewer-secret` and so on.
+pub(crate) fn tokens() -> Vec<Token> {
+    [
+        ("eve", Role::Viewer, "viewer-secret"),
+        ("oncall", Role::Operator, "operator-secret"),
+        ("root", Role::Admin, "admin-secret"),
+    ]
+    .map(|(name, role, value)| Token { name: name.into(), role, secret: Secret::new(value, "a test") })
+    .into()
+}
+
+/// A server on a free port of loopback.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: oneshot::Sender<()>,
+    pub(crate) done: JoinHandle<std::io::Result<()>>,
+}
+
+pub(crate) fn start(desk: Arc<FakeDesk>, options: Options) -> Server {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (shutdown, stopped) = oneshot::channel();
+    let done = tokio::spawn(super::serve(listener, options, desk, async {
+        let _ = stopped.await;
+    }));
+    Server { address, shutdown, done }
+}

@@ -1,0 +1,84 @@
+//! The admin API: what operators, scrapers and the command line ask, over HTTP.
+//!
+//! Read in this order: [`Desk`] (what the API may ask of the running program), `server` (connections and their limits),
+//! `guard` (who may do what), `calls` (the calls themselves) and `problem` (how a refusal looks).
+//!
+//! It shares nothing with the request path: when it is slow, full or under attack, traffic goes on.
+
+mod body;
+mod calls;
+mod guard;
+mod problem;
+mod server;
+mod tls;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use server::serve;
+
+use crate::{
+    config::{Tls, Token},
+    control::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
+    model::Override,
+    signals::prices::PriceReport,
+    store::journal::JournalQuery,
+};
+
+/// What the API may ask of the running program. One implementation serves; tests bring a smaller one.
+///
+/// All but [`Desk::ready`] may wait for the disk or a lock: they are never called on a thread of the runtime.
+pub trait Desk: Send + Sync + 'static {
+    /// `Err` with the reason as long as no traffic should be sent here. Answers at once.
+    fn ready(&self) -> Result<(), String>;
+
+    /// Every route and backend as the last decisions left them.
+    fn status(&self) -> Status;
+
+    /// The last decision of a route; `None` if there is no such route.
+    fn explain(&self, route: &str) -> Option<Explanation>;
+
+    /// Entries of the journal, newest first. `Err` says why it cannot be read.
+    fn journal(&self, query: &JournalQuery) -> Result<Vec<serde_json::Value>, String>;
+
+    /// Every price in use.
+    fn prices(&self) -> Vec<PriceReport>;
+
+    /// Overrides that hold now.
+    fn overrides(&self) -> Vec<OverrideStatus>;
+
+    /// Stores an override; once this returns it survives a crash.
+    ///
+    /// # Errors
+    /// When the override makes no sense or cannot be stored; then nothing has changed.
+    fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError>;
+
+    /// Ends an override; `None` if there is none of that id.
+    ///
+    /// # Errors
+    /// When its end cannot be stored; then it still holds.
+    fn end_override(&self, id: &str, author: &str) -> Result<Option<Override>, OverrideError>;
+
+    /// The configuration in force, without secrets.
+    fn config(&self) -> serde_json::Value;
+
+    /// Reads the configuration again and returns its generation.
+    ///
+    /// # Errors
+    /// When it has faults or needs a restart; then the running configuration stays.
+    fn reload(&self, author: &str) -> Result<u64, ReloadError>;
+
+    /// All metrics as text.
+    fn metrics(&self) -> String;
+}
+
+/// How the API is served.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Who may call it. Empty: whoever reaches it, as `local`; only allowed on loopback.
+    pub tokens: Vec<Token>,
+    /// Certificate and key, as PEM files; with them, HTTPS only.
+    pub tls: Option<Tls>,
+}

@@ -1,0 +1,321 @@
+//! `tradewind explain`: why a route's traffic goes where it goes, term by term.
+
+use std::fmt::Write as _;
+
+use http::Method;
+
+use super::{
+    Failure,
+    admin_client::{AdminArgs, segment},
+    status::fallback_sentence,
+    table::{self, Align, Cell, Ink, Table, UNKNOWN},
+};
+use crate::{
+    control::views::Explanation,
+    model::{Action, Decision, Rule, Verdict, units::percent},
+    signals::prices::{PriceReport, ReportState},
+};
+
+/// Explain the last decision of a route: the gap, the threshold, and every term in dollars
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// The route
+    route: String,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Asks the admin API and prints the answer.
+///
+/// # Errors
+/// When the API cannot be reached or knows no such route.
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let path = format!("/v1/routes/{}/explain", segment(&args.route));
+    let reply = args.admin.call::<Explanation>(Method::GET, &path).await?;
+    let text = if args.admin.json { reply.json() } else { render(&reply.value, Ink::of_stdout()) };
+    table::print(&text);
+    Ok(())
+}
+
+fn render(explanation: &Explanation, ink: Ink) -> String {
+    let decision = &explanation.decision;
+    let mut out =
+        format!("{}  {}\n\n", ink.strong(explanation.route.as_str()), table::printable(&explanation.summary));
+    for (name, text) in facts(explanation) {
+        let _ = writeln!(out, "  {name:<22}{}", table::printable(&text));
+    }
+    if let Some(sentence) = fallback_sentence(decision.fallback) {
+        let _ = writeln!(out, "  {}", ink.bad(sentence));
+    }
+    let _ = write!(
+        out,
+        "\n{}\n{}",
+        ink.strong("One more request, in USD per 1,000"),
+        costs_table(decision).render("  ", ink)
+    );
+    let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
+    if !explanation.prices.is_empty() {
+        let prices = prices_table(&explanation.prices).render("  ", ink);
+        let _ = write!(out, "\n{}\n{prices}", ink.strong("Prices of a node, in USD per hour"));
+    }
+    for price in &explanation.prices {
+        if let Some(note) = &price.note {
+            let _ = writeln!(out, "  {} {}: {}", price.backend, price.offer, table::printable(note));
+        }
+    }
+    out
+}
+
+/// What there is to say in one line each, most important first.
+fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
+    let decision = &explanation.decision;
+    let hourly = |amount: Option<f64>| amount.map(|usd| format!("{} per hour", table::usd(usd)));
+    let mut facts = vec![(
+        "decided",
+        format!(
+            "{} at {} ({})",
+            action_word(decision.action),
+            table::moment(decision.at),
+            decision.reason.code()
+        ),
+    )];
+    let mut add = |name, text: Option<String>| facts.extend(text.map(|text| (name, text)));
+    add("gap", Some(decision.gap.map_or("nothing to compare".into(), percent)));
+    add("policy", Some(format!("{}: {}", decision.policy, rule_sentence(&decision.rule))));
+    add("load costs here", hourly(decision.cost_here_usd_per_hour));
+    add("would cost there", hourly(decision.cost_there_usd_per_hour));
+    add("placed", Some(format!("{:.1} requests per second", decision.demand_rps)));
+    add("binding constraint", explanation.binding.clone());
+    add("what would change it", Some(explanation.what_would_change_it.clone()));
+    add(
+        "last move",
+        explanation.last_move.as_ref().map(|l| format!("{}: {}", table::moment(l.at), l.reason)),
+    );
+    facts
+}
+
+fn action_word(action: Action) -> &'static str {
+    match action {
+        Action::Place => "place",
+        Action::Stay => "stay",
+        Action::Shift => "shift",
+        Action::Return => "return",
+        Action::Evacuate => "evacuate",
+        Action::Restore => "restore",
+    }
+}
+
+fn rule_sentence(rule: &Rule) -> String {
+    match rule {
+        Rule::Threshold { shift_at, return_at } => {
+            format!("leave when the gap reaches {shift_at}, return when it is below {return_at}")
+        }
+    }
+}
+
+fn costs_table(decision: &Decision) -> Table {
+    let mut columns = Table::new(&[
+        ("BACKEND", Align::Left),
+        ("COMPUTE", Align::Right),
+        ("EGRESS", Align::Right),
+        ("SUM", Align::Right),
+        ("AT PRESENT LOAD", Align::Right),
+    ]);
+    let or_unknown = |amount: Option<f64>| Cell::from(amount.map_or(UNKNOWN.into(), table::usd_aligned));
+    for Verdict { backend, unit_cost, marginal_usd_per_1k, .. } in &decision.backends {
+        columns.row([
+            backend.as_str().into(),
+            or_unknown(unit_cost.map(|cost| cost.compute)),
+            or_unknown(unit_cost.map(|cost| cost.egress)),
+            or_unknown(unit_cost.map(|cost| cost.total())),
+            or_unknown(*marginal_usd_per_1k),
+        ]);
+    }
+    columns
+}
+
+fn shares_table(decision: &Decision) -> Table {
+    let mut columns = Table::new(&[
+        ("BACKEND", Align::Left),
+        ("SHARE", Align::Right),
+        ("TARGET", Align::Right),
+        ("LIMIT", Align::Right),
+        ("PLANNED RPS", Align::Right),
+        ("READY RPS", Align::Right),
+        ("MAY SERVE", Align::Left),
+    ]);
+    for verdict in &decision.backends {
+        columns.row([
+            verdict.backend.as_str().into(),
+            percent(verdict.share).into(),
+            percent(verdict.target).into(),
+            percent(verdict.limit).into(),
+            format!("{:.1}", verdict.planned_rps).into(),
+            verdict.ready_rps.map_or(UNKNOWN.into(), |rps| format!("{rps:.1}")).into(),
+            may_serve_cell(verdict),
+        ]);
+    }
+    columns
+}
+
+fn may_serve_cell(verdict: &Verdict) -> Cell {
+    match (verdict.eligible, verdict.limited_by) {
+        (true, None) => "yes".into(),
+        (true, Some(cause)) => format!("yes, but {cause}").into(),
+        (false, None) => Cell::bad("no"),
+        (false, Some(cause)) => Cell::bad(format!("no: {cause}")),
+    }
+}
+
+fn prices_table(prices: &[PriceReport]) -> Table {
+    let mut columns = Table::new(&[
+        ("BACKEND", Align::Left),
+        ("MACHINE", Align::Left),
+        ("WHERE", Align::Left),
+        ("OFFER", Align::Left),
+        ("USD/H", Align::Right),
+        ("STATE", Align::Left),
+        ("CHARGED FROM", Align::Left),
+        ("CONFIRMED", Align::Left),
+        ("SOURCE", Align::Left),
+    ]);
+    let or_unknown = |text: Option<String>| Cell::from(text.unwrap_or(UNKNOWN.into()));
+    for price in prices {
+        let fresh = price.state == ReportState::Fresh;
+        columns.row([
+            price.backend.as_str().into(),
+            price.instance_type.as_str().into(),
+            price.zone.as_deref().unwrap_or(&price.region).into(),
+            price.offer.as_str().into(),
+            or_unknown(price.usd_per_hour.map(table::usd_aligned)),
+            if fresh { "fresh".into() } else { Cell::bad(price.state.as_str()) },
+            or_unknown(price.observed_at.map(table::moment)),
+            or_unknown(price.fetched_at.map(table::moment)),
+            or_unknown(price.source.as_deref().map(str::to_owned)),
+        ]);
+    }
+    columns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        control::views::LastMove,
+        model::{Cause, Fallback, Offer, Reason, Share, UnitCost},
+    };
+
+    fn verdict(name: &str, share: f64, compute: f64) -> Verdict {
+        Verdict {
+            backend: name.parse().unwrap(),
+            eligible: true,
+            limited_by: None,
+            share,
+            target: share,
+            limit: 1.0,
+            planned_rps: 40.0 * share,
+            ready_rps: Some(24.0),
+            unit_cost: Some(UnitCost { compute, egress: 0.0009 }),
+            marginal_usd_per_1k: Some(compute + 0.0009),
+        }
+    }
+
+    fn price(name: &str, usd_per_hour: Option<f64>, state: ReportState) -> PriceReport {
+        let known = usd_per_hour.is_some();
+        PriceReport {
+            backend: name.parse().unwrap(),
+            instance_type: "g5.2xlarge".into(),
+            region: "us-east-1".into(),
+            zone: None,
+            offer: Offer::Spot,
+            usd_per_hour,
+            source: known.then(|| "file:prices.csv".into()),
+            observed_at: known.then(|| "2026-03-02T09:00:00Z".parse().unwrap()),
+            fetched_at: known.then(|| "2026-03-02T09:59:30Z".parse().unwrap()),
+            state,
+            note: (!known).then(|| "no source has a price for it".into()),
+        }
+    }
+
+    fn explanation() -> Explanation {
+        let share = |text: &str| text.parse::<Share>().unwrap();
+        let reason =
+            Reason::GapBelowThreshold { to: "gke-usc1".parse().unwrap(), gap: 0.08, threshold: share("15%") };
+        let mut full = verdict("gke-euw4", 0.0, 0.0101);
+        full.eligible = false;
+        full.limited_by = Some(Cause::OverSlo);
+        full.unit_cost = None;
+        full.marginal_usd_per_1k = None;
+        full.ready_rps = None;
+        Explanation {
+            route: "chat".parse().unwrap(),
+            summary: reason.to_string(),
+            what_would_change_it: "a gap of 15% or more".into(),
+            binding: Some("the latency objective keeps gke-euw4 out".into()),
+            decision: Decision {
+                at: "2026-03-02T10:00:00.123Z".parse().unwrap(),
+                policy: "default".parse().unwrap(),
+                rule: Rule::Threshold { shift_at: share("15%"), return_at: share("5%") },
+                action: Action::Stay,
+                reason,
+                gap: Some(0.08),
+                cost_here_usd_per_hour: Some(1.9152),
+                cost_there_usd_per_hour: Some(1.762),
+                demand_rps: 40.0,
+                fallback: Fallback::None,
+                backends: vec![verdict("eks-use1", 0.95, 0.0124), verdict("gke-usc1", 0.05, 0.0113), full],
+            },
+            prices: vec![
+                price("eks-use1", Some(0.5361), ReportState::Fresh),
+                price("gke-usc1", None, ReportState::Missing),
+            ],
+            last_move: Some(LastMove {
+                at: "2026-03-01T08:00:00Z".parse().unwrap(),
+                reason: "gke-usc1 may serve again".into(),
+            }),
+        }
+    }
+
+    #[test]
+    fn gap_threshold_and_terms_are_there() {
+        insta::assert_snapshot!(render(&explanation(), Ink::Plain), @r"
+        chat  gke-usc1 is cheaper by 8%, below the threshold of 15%
+
+          decided               stay at 2026-03-02 10:00:00Z (gap_below_threshold)
+          gap                   8%
+          policy                default: leave when the gap reaches 15%, return when it is below 5%
+          load costs here       $1.9152 per hour
+          would cost there      $1.7620 per hour
+          placed                40.0 requests per second
+          binding constraint    the latency objective keeps gke-euw4 out
+          what would change it  a gap of 15% or more
+          last move             2026-03-01 08:00:00Z: gke-usc1 may serve again
+
+        One more request, in USD per 1,000
+          BACKEND     COMPUTE     EGRESS        SUM  AT PRESENT LOAD
+          eks-use1  $0.012400  $0.000900  $0.013300        $0.013300
+          gke-usc1  $0.011300  $0.000900  $0.012200        $0.012200
+          gke-euw4          -          -          -                -
+
+        Shares
+          BACKEND   SHARE  TARGET  LIMIT  PLANNED RPS  READY RPS  MAY SERVE
+          eks-use1    95%     95%   100%         38.0       24.0  yes
+          gke-usc1     5%      5%   100%          2.0       24.0  yes
+          gke-euw4     0%      0%   100%          0.0          -  no: its time to first byte is over the objective
+
+        Prices of a node, in USD per hour
+          BACKEND   MACHINE     WHERE      OFFER      USD/H  STATE    CHARGED FROM          CONFIRMED             SOURCE
+          eks-use1  g5.2xlarge  us-east-1  spot   $0.536100  fresh    2026-03-02 09:00:00Z  2026-03-02 09:59:30Z  file:prices.csv
+          gke-usc1  g5.2xlarge  us-east-1  spot           -  missing  -                     -                     -
+          gke-usc1 spot: no source has a price for it
+        ");
+    }
+
+    #[test]
+    fn what_travels_as_json_is_what_was_said() {
+        let text = serde_json::to_string(&explanation()).unwrap();
+        let back: Explanation = serde_json::from_str(&text).unwrap();
+        assert_eq!(render(&back, Ink::Plain), render(&explanation(), Ink::Plain));
+    }
+}

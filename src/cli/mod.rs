@@ -1,0 +1,76 @@
+//! The command line: one file a subcommand.
+
+mod admin_client;
+mod check;
+mod demo;
+mod explain;
+mod overrides;
+mod run;
+mod schema;
+mod status;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Sends every inference request where it costs least within its latency objective.
+#[derive(Debug, Parser)]
+#[command(name = "tradewind", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Run(run::Args),
+    /// Show the whole product on this machine, with nothing to set up.
+    Demo(demo::Args),
+    /// Say all that is wrong with a configuration.
+    Check(check::Args),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema(schema::Args),
+    /// What is going on, and why.
+    Status(status::Args),
+    /// Why a route's traffic goes where it goes.
+    Explain(explain::Args),
+    /// Drain, pin, cap or freeze for a while; list and end overrides.
+    Override(overrides::Args),
+}
+
+/// Why a command did not do what it was asked to; decides the exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// The input was wrong: 1.
+    Input(String),
+    /// The service could not be reached: 3.
+    Unreachable(String),
+}
+
+impl Cli {
+    /// Does what the command line asks for. Results go to standard output, everything else to standard error.
+    pub async fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Check(args) => check::run(args).await,
+            Command::Schema(args) => schema::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Explain(args) => explain::run(args).await,
+            Command::Override(args) => overrides::run(args).await,
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(Failure::Input(message)) => {
+                eprintln!("{message}");
+                ExitCode::from(1)
+            }
+            Err(Failure::Unreachable(message)) => {
+                eprintln!("{message}");
+                ExitCode::from(3)
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Text for people: tables in columns, and numbers as people read them.
+
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal, Write as _},
+};
+
+use crate::model::Timestamp;
+
+/// What stands where nothing is known.
+pub(super) const UNKNOWN: &str = "-";
+
+/// Space between two columns.
+const GAP: &str = "  ";
+
+/// Whether text may be coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ink {
+    /// No colours: a file, a pipe, a test, or someone who does not want them.
+    Plain,
+    /// A terminal.
+    Colour,
+}
+
+impl Ink {
+    /// Colours on a terminal, unless `NO_COLOR` is set to something or the terminal is `dumb`.
+    pub(super) fn of_stdout() -> Ink {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if !refused && std::io::stdout().is_terminal() { Ink::Colour } else { Ink::Plain }
+    }
+
+    /// What a reader looks for first.
+    pub(super) fn strong(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// What is wrong.
+    pub(super) fn bad(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Ink::Plain => text.to_owned(),
+            Ink::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
+
+/// On which side the texts of a column stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// One cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cell {
+    text: String,
+    bad: bool,
+}
+
+impl Cell {
+    /// Something that is wrong.
+    pub(super) fn bad(text: impl Into<String>) -> Cell {
+        Cell { text: printable(&text.into()), bad: true }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell { text: printable(&text.into()), bad: false }
+    }
+}
+
+/// Rows under a header, in columns as wide as their widest text. Widths count characters.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// An empty table with these column names.
+    pub(super) fn new(columns: &[(&'static str, Align)]) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row. Cells beyond the columns are not shown.
+    pub(super) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The table as lines, each after `indent` and without spaces at its end.
+    pub(super) fn render(&self, indent: &str, ink: Ink) -> String {
+        let widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
+        let header = self.columns.iter().map(|(name, _)| (*name, ink.strong(name)));
+        let mut out = self.line(indent, &widths, header);
+        for row in &self.rows {
+            let cells = row.iter().map(|cell| {
+                (cell.text.as_str(), if cell.bad { ink.bad(&cell.text) } else { cell.text.clone() })
+            });
+            out.push_str(&self.line(indent, &widths, cells));
+        }
+        out
+    }
+
+    fn width(&self, index: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(index)).map(|cell| cell.text.chars().count());
+        cells.fold(self.columns[index].0.chars().count(), usize::max)
+    }
+
+    /// Each cell as its bare text, which has the width, and as painted.
+    fn line<'a>(
+        &self,
+        indent: &str,
+        widths: &[usize],
+        cells: impl Iterator<Item = (&'a str, String)>,
+    ) -> String {
+        let mut line = indent.to_owned();
+        for (index, ((bare, painted), width)) in cells.zip(widths).enumerate() {
+            let padding = " ".repeat(width.saturating_sub(bare.chars().count()));
+            let gap = if index > 0 { GAP } else { "" };
+            // Writing to a String cannot fail.
+            let _ = match self.columns[index].1 {
+                Align::Left => write!(line, "{gap}{painted}{padding}"),
+                Align::Right => write!(line, "{gap}{padding}{painted}"),
+            };
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        line
+    }
+}
+
+/// Text that came from elsewhere, without what could steer the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// `0.0134` as `$0.0134`: enough decimals for amounts of this size to differ visibly.
+pub(super) fn usd(amount: f64) -> String {
+    let sign = if amount < 0.0 { "-" } else { "" };
+    let size = amount.abs();
+    let decimals = match size {
+        _ if size == 0.0 => 2,
+        _ if size >= 1000.0 => 0,
+        _ if size >= 10.0 => 2,
+        _ if size >= 0.001 => 4,
+        _ => 6,
+    };
+    format!("{sign}${size:.decimals$}")
+}
+
+/// An amount beside others that it is added to or compared with: `$0.013400`, with the same decimals for all.
+pub(super) fn usd_aligned(amount: f64) -> String {
+    let sign = if amount < 0.0 { "-" } else { "" };
+    format!("{sign}${:.6}", amount.abs())
+}
+
+/// `0.34` as `340 ms`, `1.2` as `1.20 s`.
+pub(super) fn latency(seconds: f64) -> String {
+    if seconds < 0.0095 {
+        format!("{:.1} ms", seconds * 1000.0)
+    } else if seconds < 0.9995 {
+        format!("{:.0} ms", seconds * 1000.0)
+    } else {
+        format!("{seconds:.2} s")
+    }
+}
+
+/// A span of time in its two largest units, `3 h 12 min`.
+pub(super) fn span(seconds: f64) -> String {
+    if !(1.0..1e12).contains(&seconds) {
+        return format!("{:.1} s", seconds.clamp(0.0, 1e12));
+    }
+    let whole = seconds as u64;
+    let (days, hours, minutes) = (whole / 86_400, whole / 3600 % 24, whole / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{whole} s"),
+        (0, 0, _) => format!("{minutes} min {} s", whole % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+/// A moment to the second, `2026-03-02 10:00:00Z`.
+pub(super) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// Writes to standard output. That a reader such as `head` has seen enough is no fault.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_without_trailing_spaces() {
+        let mut table = Table::new(&[("NAME", Align::Left), ("RPS", Align::Right), ("NOTE", Align::Left)]);
+        table.row(["a".into(), "1.5".into(), "".into()]);
+        table.row(["longer".into(), "1200".into(), Cell::bad("down")]);
+        let plain = table.render("  ", Ink::Plain);
+        assert_eq!(plain, "  NAME     RPS  NOTE\n  a        1.5\n  longer  1200  down\n");
+        let coloured = table.render("  ", Ink::Colour);
+        assert!(coloured.contains("1200  \x1b[31mdown\x1b[0m\n"), "{coloured:?}");
+    }
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+    }
+
+    #[test]
+    fn numbers_are_as_people_read_them() {
+        let amounts = [0.0, 0.000_012, 0.0134, 1.5, 48.0, 12_345.6, -0.5].map(usd);
+        assert_eq!(amounts, ["$0.00", "$0.000012", "$0.0134", "$1.5000", "$48.00", "$12346", "-$0.5000"]);
+        assert_eq!([0.0134, -0.5].map(usd_aligned), ["$0.013400", "-$0.500000"]);
+        let latencies = [0.0012, 0.0096, 0.34, 0.9999, 12.345].map(latency);
+        assert_eq!(latencies, ["1.2 ms", "10 ms", "340 ms", "1.00 s", "12.35 s"]);
+        let spans = [0.42, 59.9, 60.0, 11_520.0, 90_000.0, -3.0, f64::NAN].map(span);
+        assert_eq!(spans, ["0.4 s", "59 s", "1 min 0 s", "3 h 12 min", "1 d 1 h", "0.0 s", "NaN s"]);
+    }
+}

@@ -1,0 +1,99 @@
+//! Other files that a configuration names. Errors say what is wrong with the file; the caller says which and where.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    path::Path,
+};
+
+use rustls::{
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+
+use super::{schema::SecretRef, settings::Secret};
+
+/// Largest certificate or key file: the bundle of every public root is a quarter of this.
+const PEM_LEN_MAX: u64 = 1 << 20;
+
+/// Largest secret: HTTP servers take no longer header.
+const SECRET_LEN_MAX: u64 = 8 << 10;
+
+/// The whole file, if it is not longer than `len_max` bytes.
+pub(super) fn read(path: &Path, len_max: u64) -> Result<Vec<u8>, String> {
+    let file = open(path)?;
+    let mut bytes = Vec::new();
+    // One byte more than is allowed shows that there is more, also where nothing states a length.
+    file.take(len_max + 1).read_to_end(&mut bytes).map_err(|error| in_words(&error))?;
+    if bytes.len() as u64 > len_max {
+        return Err(format!("it is longer than {len_max} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Opens the file, which must not be a directory.
+pub(super) fn open(path: &Path) -> Result<File, String> {
+    let file = File::open(path).map_err(|error| in_words(&error))?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_dir() => Err("it is a directory".into()),
+        Ok(_) => Ok(file),
+        Err(error) => Err(in_words(&error)),
+    }
+}
+
+fn in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "there is no such file".into(),
+        ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// The certificates in a PEM file, at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let pem = read(path, PEM_LEN_MAX)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err("it holds no certificate in PEM".into()),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(format!("it is not valid PEM: {error}")),
+    }
+}
+
+/// The private key in a PEM file, which must fit `certificates`.
+pub(super) fn check_key(path: &Path, certificates: Vec<CertificateDer<'static>>) -> Result<(), String> {
+    let pem = read(path, PEM_LEN_MAX)?;
+    let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "it holds no private key in PEM".to_owned())?;
+    CertifiedKey::from_der(certificates, key, &ring::default_provider())
+        .map(drop)
+        .map_err(|error| format!("it is not the key of the certificate: {error}"))
+}
+
+/// Reads a secret; `dir` is what a relative file is relative to.
+pub(super) fn secret(source: &SecretRef, dir: &Path) -> Result<Secret, String> {
+    let (value, origin) = match (&source.env, &source.file) {
+        (Some(name), _) => match std::env::var(name) {
+            Ok(value) => (value, format!("env {name}")),
+            Err(std::env::VarError::NotPresent) => {
+                return Err(format!("the environment variable {name} is not set"));
+            }
+            Err(_) => return Err(format!("the environment variable {name} is not UTF-8")),
+        },
+        (None, Some(file)) => {
+            let bytes = read(&dir.join(file), SECRET_LEN_MAX)
+                .map_err(|error| format!("the file `{file}`: {error}"))?;
+            let text = String::from_utf8(bytes).map_err(|_| format!("the file `{file}`: it is not UTF-8"))?;
+            (text, format!("file {file}"))
+        }
+        (None, None) => return Err("neither `env` nor `file` is given".into()),
+    };
+    match value.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("the secret is empty ({origin})")),
+        // Nothing else can travel in an Authorization header.
+        value if !value.chars().all(|c| c.is_ascii_graphic()) => {
+            Err(format!("the secret holds a space, a control character or a letter outside ASCII ({origin})"))
+        }
+        value => Ok(Secret::new(value, &origin)),
+    }
+}

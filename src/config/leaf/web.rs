@@ -1,0 +1,208 @@
+//! What the file says of HTTP: URLs, hosts, paths and headers.
+
+use super::Leaf;
+use crate::model::{Endpoint, HostPattern, PathPattern};
+
+/// Whether this is an IP address or a host name of letters, digits, `-` and `_`.
+fn is_host(host: &str) -> bool {
+    let label_ok = |label: &str| {
+        let char_ok = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        (1..=63).contains(&label.len()) && label.chars().all(char_ok)
+    };
+    let numeric = |label: &str| label.chars().all(|c| c.is_ascii_digit());
+    // A name never ends in a number: `10.0.0.256` is a mistyped address.
+    let is_name =
+        host.len() <= 253 && host.split('.').all(label_ok) && !host.rsplit('.').take(1).all(numeric);
+    is_name || host.parse::<std::net::IpAddr>().is_ok()
+}
+
+impl Leaf for Endpoint {
+    const FORMAT: &'static str = "tradewind-url";
+    const EXAMPLES: &'static [&'static str] = &["https://llama.example.com", "http://10.0.0.7:8000"];
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('@') {
+            return Err("the URL holds a user name or password (not shown here): expected none".into());
+        }
+        // A query may hold a key.
+        let shown = text.split(['?', '#']).next().unwrap_or_default();
+        let wrong = |why: &str| format!("`{shown}` is not the URL of a backend: {why}");
+        let uri: http::Uri =
+            text.parse().map_err(|_| wrong("expected http://HOST, https://HOST, with :PORT if needed"))?;
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) => return Err(wrong("its scheme is neither http nor https")),
+            None => return Err(wrong("it does not begin with http:// or https://")),
+        };
+        if !matches!(uri.path(), "" | "/") || text.contains(['?', '#']) {
+            return Err(wrong("it has a path or query, but requests keep their own"));
+        }
+        let host = uri.host().unwrap_or_default();
+        let has_port = uri.authority().is_some_and(|authority| authority.as_str().len() > host.len());
+        let port = match uri.port_u16() {
+            Some(port) if port > 0 => port,
+            None if !has_port => [80, 443][usize::from(tls)],
+            _ => return Err(wrong("its port is not between 1 and 65535")),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+        if !is_host(&host) {
+            return Err(wrong("its host is neither a DNS name nor an IP address"));
+        }
+        Ok(Endpoint { tls, host, port })
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// What a probe asks for: a path with or without a query.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct ProbePath(pub(in crate::config) String);
+
+impl Leaf for ProbePath {
+    const FORMAT: &'static str = "tradewind-probe-path";
+    const EXAMPLES: &'static [&'static str] = &["/health"];
+    fn parse(text: &str) -> Result<Self, String> {
+        let valid =
+            text.starts_with('/') && text.parse::<http::uri::PathAndQuery>().is_ok() && !text.contains('#');
+        valid
+            .then(|| ProbePath(text.into()))
+            .ok_or_else(|| format!("`{text}` is not a path to probe: expected one that begins with `/`"))
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl Leaf for HostPattern {
+    const FORMAT: &'static str = "tradewind-host-pattern";
+    const EXAMPLES: &'static [&'static str] = &["api.example.com", "*.example.com", "*"];
+    fn parse(text: &str) -> Result<Self, String> {
+        let host = text.to_ascii_lowercase();
+        let bare = host.strip_prefix("*.").unwrap_or(&host);
+        match host.as_str() {
+            "*" => Ok(HostPattern::Any),
+            // An IPv6 address would be mistaken for a name with a port.
+            _ if !is_host(bare) || bare.contains(':') => Err(format!(
+                "`{text}` is not a host pattern: expected a DNS name without port, `*.` before a name, or `*`"
+            )),
+            _ if host.len() > bare.len() => Ok(HostPattern::Suffix(format!(".{bare}"))),
+            _ => Ok(HostPattern::Exact(host)),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            HostPattern::Any => "*".into(),
+            HostPattern::Suffix(suffix) => format!("*{suffix}"),
+            HostPattern::Exact(host) => host.clone(),
+        }
+    }
+}
+
+impl Leaf for PathPattern {
+    const FORMAT: &'static str = "tradewind-path-pattern";
+    const EXAMPLES: &'static [&'static str] = &["/v1/*", "/v1/models", "/*"];
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("`{text}` is not a path pattern: {why}"));
+        if !text.starts_with('/') {
+            return wrong("it does not begin with `/`");
+        }
+        if !text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#')) {
+            return wrong("it holds a character that no path has (percent-encode it)");
+        }
+        let prefix = text.strip_suffix("/*");
+        if prefix.unwrap_or(text).contains('*') {
+            return wrong("`*` may only be its last segment, for that path and all below it");
+        }
+        Ok(match prefix {
+            Some(prefix) => PathPattern::Prefix(prefix.into()),
+            None => PathPattern::Exact(text.into()),
+        })
+    }
+    fn show(&self) -> String {
+        match self {
+            PathPattern::Prefix(prefix) => format!("{prefix}/*"),
+            PathPattern::Exact(path) => path.clone(),
+        }
+    }
+}
+
+/// The name of a header, in lower case.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct HeaderName(pub(in crate::config) String);
+
+impl Leaf for HeaderName {
+    const FORMAT: &'static str = "tradewind-header-name";
+    const EXAMPLES: &'static [&'static str] = &["x-tier"];
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse::<http::HeaderName>()
+            .map(|name| HeaderName(name.as_str().into()))
+            .map_err(|_| format!("`{text}` is not the name of a header"))
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// The value of a header.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct HeaderValue(pub(in crate::config) String);
+
+impl Leaf for HeaderValue {
+    const FORMAT: &'static str = "tradewind-header-value";
+    const EXAMPLES: &'static [&'static str] = &["gold"];
+    fn parse(text: &str) -> Result<Self, String> {
+        // Servers strip spaces around a value: such a condition would never hold.
+        let valid = text.trim() == text && text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        let wrong = || {
+            format!(
+                "`{text}` is not the value of a header: expected printable ASCII without spaces around it"
+            )
+        };
+        valid.then(|| HeaderValue(text.into())).ok_or_else(wrong)
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{refuses, round_trips},
+        *,
+    };
+
+    #[test]
+    fn urls() {
+        let endpoint = |tls, host: &str, port| Ok(Endpoint { tls, host: host.into(), port });
+        assert_eq!(Endpoint::parse("https://A.Example.com/"), endpoint(true, "a.example.com", 443));
+        assert_eq!(Endpoint::parse("http://[::1]:8000"), endpoint(false, "::1", 8000));
+        round_trips::<Endpoint>(&["http://10.0.0.7:8000", "https://x", "http://[2001:db8::1]"]);
+        refuses::<Endpoint>(&["", "localhost:8000", "ftp://x", "http://x/v1", "http://x?a=1", "http://x#a"]);
+        refuses::<Endpoint>(&[
+            "http://x:0",
+            "http://x:",
+            "http://x:99999",
+            "http://",
+            "http://a..b",
+            "http://1.2.3.256",
+        ]);
+        for leaky in ["http://bob:hunter2@x", "http://x/?key=hunter2", "http://bob:hunter2@"] {
+            assert!(!Endpoint::parse(leaky).expect_err(leaky).contains("hunter2"), "{leaky}");
+        }
+    }
+
+    #[test]
+    fn patterns() {
+        assert_eq!(HostPattern::parse("*.Example.com"), Ok(HostPattern::Suffix(".example.com".into())));
+        assert_eq!(PathPattern::parse("/*"), Ok(PathPattern::Prefix(String::new())));
+        round_trips::<HostPattern>(&["*", "*.a.b", "a", "10.0.0.1"]);
+        round_trips::<PathPattern>(&["/*", "/", "/v1/*", "/v1", "/v1/"]);
+        refuses::<HostPattern>(&["", "a.*", "*a", "*.", "a:80", "http://a", "::1", "a/b", "*.*.a"]);
+        refuses::<PathPattern>(&["", "*", "v1/*", "/v1*", "/*/a", "/v1/**", "/a b", "/a?b", "/ä"]);
+        refuses::<HeaderName>(&["", "x tier", "x:y", "ä"]);
+        refuses::<HeaderValue>(&[" gold", "gö", "a\nb"]);
+        refuses::<ProbePath>(&["", "health", "http://x/health", "/a b", "/a#b"]);
+    }
+}

@@ -1,0 +1,284 @@
+//! The sense of the file: what fits the schema and still cannot work, and the step from the document to [`Settings`].
+
+mod serving;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    check::{Checked, KeyPath, dotted},
+    faults::{Collector, Severity},
+    files,
+    leaf::{Text, show_duration},
+    schema::{self, Document},
+    settings::{Admin, Https, Listen, Log, PriceSource, Prices, Replay, Settings, Tls, Token},
+};
+use crate::model::{Cloud, PolicyId, Timestamp};
+
+/// Where a relative path starts, for someone whose file was not found.
+const PATH_HINT: &str = "relative paths start at the directory of this file";
+
+/// What sending a GB (10^9 bytes) to the internet costs unless the operator says otherwise, at list price in the first
+/// paid tier: AWS 0.09 USD a GB (EC2 on-demand pricing, us-east-1, as of 2026), Google Cloud 0.12 USD a GiB (VPC network
+/// pricing, Premium Tier to North America, as of September 2026). Other providers have no common price.
+fn egress_usd_per_gb(cloud: Cloud) -> f64 {
+    match cloud {
+        Cloud::Aws => 0.09,
+        Cloud::Gcp => 0.1118,
+        Cloud::Other => 0.0,
+    }
+}
+
+/// Turns what of the document fits the schema into settings, and notes what is wrong with it. After an error, the
+/// settings lack what it is about.
+pub(super) fn settings(
+    mut document: Document,
+    checked: &Checked,
+    dir: &Path,
+    faults: &mut Collector<'_>,
+) -> Settings {
+    let mut rules = Rules { checked, dir, faults };
+    rules.fill_defaults(&mut document);
+    let effective = serde_json::to_value(&document).unwrap_or_default();
+    let listen = rules.listen(&document.listen);
+    let admin = rules.admin(&document.admin);
+    rules.addresses(&listen, admin.listen);
+    let state_dir = rules.state_dir(&document.state);
+    let prices = rules.prices(&document.prices);
+    let tick = document.control.tick.0;
+    rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
+    let log = Log { format: document.log.format, level: document.log.level.0.0.clone() };
+    let policies = rules.policies(&document);
+    let backends = document
+        .backends
+        .0
+        .iter()
+        .map(|(id, backend)| Arc::new(rules.backend(id.clone(), backend)))
+        .collect();
+    let routes = rules.routes(&document, &policies);
+    rules.totals(&document);
+    rules.unused(&document);
+    let effective = Arc::new(effective);
+    Settings { listen, admin, state_dir, prices, tick, log, backends, routes, effective }
+}
+
+struct Rules<'a, 'text> {
+    checked: &'a Checked,
+    dir: &'a Path,
+    faults: &'a mut Collector<'text>,
+}
+
+impl Rules<'_, '_> {
+    fn fill_defaults(&mut self, document: &mut Document) {
+        let listen = &mut document.listen;
+        if listen.http.is_none() && listen.https.is_none() {
+            listen.http = Some(Text(SocketAddr::from(([0, 0, 0, 0], 8080))));
+        }
+        for (id, backend) in &mut document.backends.0 {
+            if backend.egress_usd_per_gb.is_none() && backend.cloud == Cloud::Other {
+                let hint =
+                    Some("say what a GB costs with `egress_usd_per_gb`; 0 silences this warning".into());
+                let message = "nothing says what sending data to clients costs: taken as free";
+                self.warn(&["backends", id.as_str()], message, hint);
+            }
+            backend.egress_usd_per_gb.get_or_insert_with(|| egress_usd_per_gb(backend.cloud));
+            let interval = backend.probe.interval.0;
+            backend.probe.timeout.get_or_insert(Text(interval.min(Duration::from_secs(2))));
+        }
+        let default: PolicyId = "default".parse().expect("`default` is a valid name");
+        if !document.policies.0.iter().any(|(id, _)| *id == default) {
+            document.policies.0.push((default, schema::Policy::default()));
+        }
+    }
+
+    fn listen(&mut self, listen: &schema::Listen) -> Listen {
+        let https = listen.https.as_ref().map(|https| {
+            let Tls { cert, key } = self.key_pair(&["listen", "https"], &https.cert, &https.key);
+            Https { addr: https.addr.0, cert, key }
+        });
+        Listen {
+            http: listen.http.as_ref().map(|addr| addr.0),
+            https,
+            threads: listen.threads,
+            expose_routing: listen.expose_routing,
+            drain_timeout: listen.drain_timeout.0,
+        }
+    }
+
+    fn admin(&mut self, admin: &schema::Admin) -> Admin {
+        let addr = admin.listen.0;
+        let tls = admin.tls.as_ref().map(|tls| self.key_pair(&["admin", "tls"], &tls.cert, &tls.key));
+        let missing = missing(&[("tls", tls.is_none()), ("tokens", admin.tokens.is_empty())]);
+        if let Some(missing) = missing.filter(|_| !addr.ip().to_canonical().is_loopback()) {
+            let message =
+                format!("{addr} can be reached from other machines, but the admin API lacks {missing}");
+            let hint = "listen on 127.0.0.1, or give `tls` and `tokens`";
+            self.error(&["admin", "listen"], message, Some(hint.into()));
+        }
+        let tokens = self.tokens(&admin.tokens);
+        Admin { listen: addr, tls, tokens }
+    }
+
+    fn tokens(&mut self, written: &[schema::Token]) -> Vec<Token> {
+        let mut tokens: Vec<Token> = Vec::new();
+        for (index, token) in written.iter().enumerate() {
+            let path = ["admin", "tokens", &format!("[{index}]")];
+            if tokens.iter().any(|other| other.name == token.name) {
+                let message = format!("another token is named `{}`", token.name);
+                let hint = "the journal could not tell them apart: give each its own name";
+                self.error(&[&path[..], &["name"]].concat(), message, Some(hint.into()));
+            }
+            let at_value = [&path[..], &["value"]].concat();
+            let hint = match &token.value.file {
+                Some(file) if !self.dir.join(file).exists() => PATH_HINT,
+                Some(_) => "the file must hold the secret alone, on one line, readable for this user",
+                None => "set it for the process, to the secret alone",
+            };
+            match files::secret(&token.value, self.dir) {
+                Err(problem) => self.error(&at_value, problem, Some(hint.into())),
+                Ok(secret) => {
+                    if let Some(other) = tokens.iter().find(|other| other.secret.expose() == secret.expose())
+                    {
+                        let message = format!("the value is that of the token `{}` too", other.name);
+                        self.error(&at_value, message, Some("give each token a value of its own".into()));
+                    }
+                    tokens.push(Token { name: token.name.clone(), role: token.role, secret });
+                }
+            }
+        }
+        tokens
+    }
+
+    /// Two sockets cannot listen on one address.
+    fn addresses(&mut self, listen: &Listen, admin: SocketAddr) {
+        let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+        let https = listen.https.as_ref().map(|https| https.addr);
+        let https_path: &[&str] = &["listen", "https", "addr"];
+        let all = [
+            ("listen.http", &["listen", "http"][..], listen.http),
+            ("listen.https", https_path, https),
+            ("admin.listen", &["admin", "listen"][..], Some(admin)),
+        ];
+        for (name, path, addr) in all {
+            let Some(addr) = addr else { continue };
+            let same = |other: &SocketAddr| {
+                let ip = other.ip() == addr.ip() || other.ip().is_unspecified() || addr.ip().is_unspecified();
+                addr.port() != 0 && other.port() == addr.port() && ip
+            };
+            if let Some((other, _)) = taken.iter().find(|(_, other)| same(other)) {
+                self.error(path, format!("{addr} is taken by `{other}`"), Some("use another port".into()));
+            }
+            taken.push((name, addr));
+        }
+    }
+
+    fn key_pair(&mut self, path: &[&str], cert: &str, key: &str) -> Tls {
+        let pair = Tls { cert: self.dir.join(cert), key: self.dir.join(key) };
+        let key_fits = match files::certificates(&pair.cert) {
+            Ok(certificates) => files::check_key(&pair.key, certificates),
+            Err(problem) => {
+                self.file_error(&[path, &["cert"]].concat(), cert, &problem);
+                files::open(&pair.key).map(drop)
+            }
+        };
+        if let Err(problem) = key_fits {
+            self.file_error(&[path, &["key"]].concat(), key, &problem);
+        }
+        pair
+    }
+
+    fn state_dir(&mut self, state: &schema::State) -> PathBuf {
+        let dir = self.dir.join(&state.dir);
+        if dir.exists() && !dir.is_dir() {
+            self.error(&["state", "dir"], format!("`{}` is there, but is not a directory", state.dir), None);
+        }
+        dir
+    }
+
+    fn prices(&mut self, prices: &schema::Prices) -> Prices {
+        let mut sources = Vec::new();
+        for (index, source) in prices.sources.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = ["prices", "sources", &element];
+            let file = self.dir.join(&source.file);
+            if let Err(problem) = files::open(&file) {
+                self.file_error(&[&path[..], &["file"]].concat(), &source.file, &problem);
+            }
+            if source.from.is_none() && source.speed.is_some() {
+                let hint = "say with `from` at which recorded moment the replay starts";
+                self.error(
+                    &[&path[..], &["speed"]].concat(),
+                    "only a replay has a speed".into(),
+                    Some(hint.into()),
+                );
+            }
+            let replay = |from: &Text<Timestamp>| Replay { from: from.0, speed: source.speed.unwrap_or(1.0) };
+            sources.push(PriceSource::File { path: file, replay: source.from.as_ref().map(replay) });
+        }
+        let (refresh, stale_after) = (prices.refresh.0, prices.stale_after.0);
+        self.within(
+            &["prices", "refresh"],
+            refresh,
+            Duration::from_millis(100)..=Duration::from_secs(24 * 3600),
+        );
+        if stale_after < refresh {
+            let message =
+                format!("{} is less than `refresh`: every price would be stale", show_duration(stale_after));
+            self.error(&["prices", "stale_after"], message, Some("let several readings fail first".into()));
+        }
+        Prices { sources, refresh, stale_after, max_step: prices.max_step }
+    }
+
+    fn within(&mut self, path: &[&str], found: Duration, range: std::ops::RangeInclusive<Duration>) {
+        if !range.contains(&found) {
+            let [found, min, max] = [found, *range.start(), *range.end()].map(show_duration);
+            self.error(path, format!("found {found}, expected {min} to {max}"), None);
+        }
+    }
+
+    fn file_error(&mut self, path: &[&str], file: &str, problem: &str) {
+        let lost = !self.dir.join(file).exists();
+        self.error(path, format!("the file `{file}`: {problem}"), lost.then(|| PATH_HINT.into()));
+    }
+
+    fn error(&mut self, path: &[&str], problem: String, hint: Option<String>) {
+        self.note(Severity::Error, path, &problem, hint);
+    }
+
+    fn warn(&mut self, path: &[&str], problem: &str, hint: Option<String>) {
+        self.note(Severity::Warning, path, problem, hint);
+    }
+
+    fn note(&mut self, severity: Severity, path: &[&str], problem: &str, hint: Option<String>) {
+        let path = owned(path);
+        let parent = &path[..path.len().saturating_sub(1)];
+        if self.checked.tainted.contains(&path) || self.checked.tainted.contains(parent) {
+            return;
+        }
+        let span = (1..=path.len()).rev().find_map(|len| self.checked.spans.get(&path[..len])).cloned();
+        self.faults.add(severity, span, format!("{}: {problem}", dotted(&path)), hint);
+    }
+
+    fn at(&self, path: &[&str]) -> Option<std::ops::Range<usize>> {
+        self.checked.spans.get(&owned(path)).cloned()
+    }
+
+    fn is_written(&self, path: &[&str]) -> bool {
+        self.checked.spans.contains_key(&owned(path))
+    }
+}
+
+fn owned(path: &[&str]) -> KeyPath {
+    path.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// The keys that are missing, if any: `a` and `b`.
+fn missing(keys: &[(&str, bool)]) -> Option<String> {
+    let missing: Vec<String> =
+        keys.iter().filter(|(_, missing)| *missing).map(|(key, _)| format!("`{key}`")).collect();
+    (!missing.is_empty()).then(|| missing.join(" and "))
+}

@@ -1,0 +1,266 @@
+//! Backends, policies and routes, which name each other.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    super::{
+        check::closest,
+        faults::Severity,
+        files,
+        leaf::{Text, show_duration},
+        schema::{self, Document},
+    },
+    Rules, missing,
+};
+use crate::model::{
+    Backend, BackendId, HeaderMatch, HostPattern, Node, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
+    Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+};
+
+/// Most backends: each is probed, and has series of its own in the metrics for every route that uses it.
+const BACKENDS_MAX: usize = 1_000;
+
+/// Most routes: each is decided about in every tick, within a fraction of it.
+const ROUTES_MAX: usize = 10_000;
+
+impl Rules<'_, '_> {
+    pub(super) fn policies(&mut self, document: &Document) -> HashMap<PolicyId, Arc<Policy>> {
+        let policies = document.policies.0.iter();
+        policies
+            .map(|(id, policy)| {
+                let (shift_at, return_at) = (policy.shift_at.0, policy.return_at.0);
+                if return_at > shift_at {
+                    let message = format!("{return_at} is more than `shift_at` ({shift_at})");
+                    let hint = "traffic would return the moment it left: return at a smaller gap";
+                    self.error(&["policies", id.as_str(), "return_at"], message, Some(hint.into()));
+                }
+                let rule = match policy.rule {
+                    schema::RuleName::Threshold => Rule::Threshold { shift_at, return_at },
+                };
+                let (hold, ramp, keep_warm) = (policy.hold.0, policy.ramp.0, policy.keep_warm.0);
+                (id.clone(), Arc::new(Policy { id: id.clone(), rule, hold, ramp, keep_warm }))
+            })
+            .collect()
+    }
+
+    pub(super) fn backend(&mut self, id: BackendId, written: &schema::Backend) -> Backend {
+        let name = id.to_string();
+        let path = ["backends", name.as_str()];
+        let ca = written.ca.as_ref().map_or(Ok(Vec::new()), |ca| files::certificates(&self.dir.join(ca)));
+        let ca = ca.unwrap_or_else(|problem| {
+            let file = written.ca.as_deref().unwrap_or_default();
+            self.file_error(&[&path[..], &["ca"]].concat(), file, &problem);
+            Vec::new()
+        });
+        let node = written.node.as_ref().map(|node| Node {
+            instance_type: node.instance_type.clone(),
+            spot: node.spot.0,
+            replicas_per_node: node.replicas_per_node,
+        });
+        let replicas = written.replicas.as_ref().map(|replicas| self.replicas(&path, replicas));
+        if let Some(missing) = missing(&[("node", node.is_none()), ("replicas", replicas.is_none())]) {
+            let hint = "traffic never moves to or from it for money";
+            self.warn(&path, &format!("without {missing} its cost is unknown"), Some(hint.into()));
+        }
+        Backend {
+            endpoint: written.url.0.clone(),
+            protocol: written.protocol,
+            ca: ca.into_iter().map(|certificate| certificate.to_vec()).collect(),
+            cloud: written.cloud,
+            platform: written.platform,
+            region: written.region.clone(),
+            zones: written.zones.clone(),
+            node,
+            replicas,
+            egress_usd_per_gb: written.egress_usd_per_gb.unwrap_or_default(),
+            probe: self.probe(&path, &written.probe),
+            id,
+        }
+    }
+
+    fn replicas(&mut self, backend: &[&str], written: &schema::Replicas) -> Replicas {
+        let schema::Replicas { min, max, .. } = *written;
+        if min > max {
+            let message = format!("{min} is more than `max` ({max})");
+            self.error(&[backend, &["replicas", "min"]].concat(), message, None);
+        }
+        Replicas { min, max, rps: written.rps.0.0, cold_start: written.cold_start.0 }
+    }
+
+    fn probe(&mut self, backend: &[&str], written: &schema::Probe) -> ProbeSpec {
+        let interval = written.interval.0;
+        let timeout = written.timeout.as_ref().map_or(interval, |timeout| timeout.0);
+        let at = |key| [backend, &["probe", key]].concat();
+        self.within(&at("interval"), interval, Duration::from_millis(100)..=Duration::from_secs(3600));
+        if timeout > interval || timeout.is_zero() {
+            let message =
+                format!("found {}, expected more than 0 and at most `interval`", show_duration(timeout));
+            self.error(&at("timeout"), message, Some(format!("`interval` is {}", show_duration(interval))));
+        }
+        let path = written.path.as_ref().map(|path| path.0.0.clone());
+        ProbeSpec { path, interval, timeout, rise: written.rise, fall: written.fall }
+    }
+
+    pub(super) fn routes(
+        &mut self,
+        document: &Document,
+        policies: &HashMap<PolicyId, Arc<Policy>>,
+    ) -> Vec<Arc<Route>> {
+        let mut seen: HashMap<RouteMatch, RouteId> = HashMap::new();
+        let mut routes = Vec::new();
+        for (id, written) in &document.routes.0 {
+            let path = ["routes", id.as_str()];
+            let matches = self.matches(&path, &written.r#match);
+            if let Some(first) = seen.get(&matches) {
+                let line =
+                    self.at(&["routes", first.as_str()]).map_or(0, |span| self.faults.position(span.start).0);
+                let message = format!("the route `{first}` (line {line}) matches the same requests");
+                let hint = "join the two, or give one of them a further condition";
+                self.error(&[&path[..], &["match"]].concat(), message, Some(hint.into()));
+            } else {
+                seen.insert(matches.clone(), id.clone());
+            }
+            let backends = self.route_backends(&path, &written.backends, document);
+            let Some(policy) = self.route_policy(&path, &written.policy.0, policies) else { continue };
+            self.warm_shares(&path, &policy, backends.len());
+            let slo = Slo { ttft_p95: written.slo.ttft_p95.as_ref().map(|time| time.0) };
+            if slo.ttft_p95.is_some_and(|time| time.is_zero()) {
+                self.error(
+                    &[&path[..], &["slo", "ttft_p95"]].concat(),
+                    "found 0s, expected more".into(),
+                    None,
+                );
+            }
+            routes.push(Arc::new(Route { id: id.clone(), matches, backends, policy, slo }));
+        }
+        routes
+    }
+
+    /// What every backend of a route keeps can add up to more than there is.
+    fn warm_shares(&mut self, route: &[&str], policy: &Policy, count: usize) {
+        let sum = policy.keep_warm.get() * count as f64;
+        if sum > 1.0 + 1e-9 {
+            let (id, keep_warm, sum) = (&policy.id, policy.keep_warm, percent(sum));
+            let message =
+                format!("policy `{id}` keeps {keep_warm} at each of {count} backends: {sum} in all");
+            let most = (1000.0 / count as f64).floor() / 1000.0;
+            let hint = format!("let `keep_warm` be at most {}", percent(most));
+            self.error(&[route, &["backends"]].concat(), message, Some(hint));
+        }
+    }
+
+    fn matches(&mut self, route: &[&str], written: &schema::Match) -> RouteMatch {
+        let host = written.host.as_ref().map_or(HostPattern::Any, |host| host.0.clone());
+        let path =
+            written.path.as_ref().map_or_else(|| PathPattern::Prefix(String::new()), |path| path.0.clone());
+        let mut headers: Vec<HeaderMatch> = Vec::new();
+        for (name, value) in written.header.iter().flat_map(|headers| &headers.0) {
+            if headers.iter().any(|header| header.name == name.0) {
+                let message = format!("`{}` is there twice", name.0);
+                let hint = "upper and lower case are the same here: take one out";
+                self.error(&[route, &["match", "header"]].concat(), message, Some(hint.into()));
+            }
+            headers.push(HeaderMatch { name: name.0.clone(), value: value.0.0.clone() });
+        }
+        headers.sort();
+        RouteMatch { host, path, headers }
+    }
+
+    fn route_backends(
+        &mut self,
+        route: &[&str],
+        written: &[Text<BackendId>],
+        document: &Document,
+    ) -> Vec<BackendId> {
+        let mut backends = Vec::new();
+        for (index, Text(id)) in written.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = [route, &["backends", &element]].concat();
+            if !self.is_written(&["backends", id.as_str()]) {
+                let known = document.backends.0.iter().map(|(known, _)| known.as_str());
+                let hint = self.meant(id.as_str(), known);
+                self.error(&path, format!("there is no backend `{id}`"), hint);
+            } else if backends.contains(id) {
+                self.error(&path, format!("the backend `{id}` is there twice"), Some("take one out".into()));
+            } else {
+                backends.push(id.clone());
+            }
+        }
+        backends
+    }
+
+    fn route_policy(
+        &mut self,
+        route: &[&str],
+        id: &PolicyId,
+        policies: &HashMap<PolicyId, Arc<Policy>>,
+    ) -> Option<Arc<Policy>> {
+        if let Some(policy) = policies.get(id) {
+            return Some(policy.clone());
+        }
+        if !self.is_written(&["policies", id.as_str()]) {
+            let hint = self.meant(id.as_str(), policies.keys().map(PolicyId::as_str));
+            self.error(&[route, &["policy"]].concat(), format!("there is no policy `{id}`"), hint);
+        }
+        None
+    }
+
+    /// What concerns the file as a whole.
+    pub(super) fn totals(&mut self, document: &Document) {
+        let limits = [
+            ("backends", document.backends.0.len(), BACKENDS_MAX),
+            ("routes", document.routes.0.len(), ROUTES_MAX),
+        ];
+        for (table, count, count_max) in limits {
+            if count > count_max {
+                self.error(&[table], format!("found {count}, expected at most {count_max}"), None);
+            }
+            // One that does not fit is there all the same.
+            if count == 0 && !self.checked.spans.keys().any(|path| path.len() == 2 && path[0] == table) {
+                let one = table.trim_end_matches('s');
+                let message = format!("the file has no {one}: there is nothing to serve");
+                let hint = format!("add a table [{table}.NAME]");
+                self.faults.add(Severity::Error, self.at(&[table]), message, Some(hint));
+            }
+        }
+        if document.prices.sources.is_empty() && !document.backends.0.is_empty() {
+            let hint = "give a file: sources = [{ file = \"prices.csv\" }]";
+            self.warn(
+                &["prices", "sources"],
+                "there is no source of prices: every cost is unknown",
+                Some(hint.into()),
+            );
+        }
+    }
+
+    pub(super) fn unused(&mut self, document: &Document) {
+        let used: HashSet<&BackendId> =
+            document.routes.0.iter().flat_map(|(_, route)| &route.backends).map(|Text(id)| id).collect();
+        let routes_written =
+            self.checked.spans.keys().filter(|path| path.len() == 2 && path[0] == "routes").count();
+        for (id, _) in document.backends.0.iter().filter(|(id, _)| !used.contains(id)) {
+            // A route that does not fit may use it.
+            if routes_written == document.routes.0.len() {
+                self.warn(&["backends", id.as_str()], "no route uses it", None);
+            }
+        }
+    }
+
+    /// What an unknown name was probably meant to be, or else the names to choose from, unless they are many.
+    fn meant<'n>(&self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+        if self.faults.is_full() {
+            return None;
+        }
+        let mut known: Vec<&str> = known.collect();
+        known.sort_unstable();
+        match closest(name, known.iter().copied()) {
+            Some(meant) => Some(format!("did you mean `{meant}`?")),
+            None if (1..=20).contains(&known.len()) => Some(format!("known: `{}`", known.join("`, `"))),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The file as it is written: its keys, their notations and defaults. The JSON Schema, the check and the reference in
+//! `docs/configuration.md` are all derived from these types; what a comment says here is what an editor shows.
+
+use std::{net::SocketAddr, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    leaf::{HeaderName, HeaderValue, LogFilter, Named, ProbePath, Rate, Text},
+    settings::{LogFormat, Role},
+};
+use crate::model::{
+    BackendId, Cloud, Endpoint, HostPattern, PathPattern, Platform, PolicyId, Protocol, Ramp, RouteId, Share,
+    Timestamp,
+};
+
+const fn seconds(seconds: u64) -> Text<Duration> {
+    Text(Duration::from_secs(seconds))
+}
+
+/// Configuration of Tradewind.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(title = "Tradewind configuration")]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Document {
+    /// Where clients connect.
+    pub(super) listen: Listen,
+    /// The admin API.
+    pub(super) admin: Admin,
+    /// What outlives a restart: overrides and the journal.
+    pub(super) state: State,
+    /// Where prices come from.
+    pub(super) prices: Prices,
+    /// The control loop.
+    pub(super) control: Control,
+    /// What is logged, and how.
+    pub(super) log: Log,
+    /// One table for each deployment of the model in a cluster.
+    pub(super) backends: Named<BackendId, Backend>,
+    /// One table for each class of requests.
+    pub(super) routes: Named<RouteId, Route>,
+    /// Ways of choosing among backends. The policy `default` is there even if it is not written.
+    pub(super) policies: Named<PolicyId, Policy>,
+}
+
+/// Where clients connect.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listen {
+    /// Address for HTTP/1.1 and h2c; `"0.0.0.0:8080"` unless only `https` is given. Port 0 lets the system choose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) http: Option<Text<SocketAddr>>,
+    /// Address and certificate for HTTP over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) https: Option<Https>,
+    /// Worker threads; one a core unless given.
+    #[schemars(range(min = 1, max = 1024))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) threads: Option<usize>,
+    /// Tell clients in `x-tradewind-backend` and `Server-Timing` which backend answered.
+    pub(super) expose_routing: bool,
+    /// How long requests in flight may take to end once the process was told to stop.
+    pub(super) drain_timeout: Text<Duration>,
+}
+
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen { http: None, https: None, threads: None, expose_routing: false, drain_timeout: seconds(60) }
+    }
+}
+
+/// An address served over TLS.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Https {
+    /// The address.
+    pub(super) addr: Text<SocketAddr>,
+    /// File with the certificate chain in PEM.
+    #[schemars(length(min = 1))]
+    pub(super) cert: String,
+    /// File with the private key in PEM.
+    #[schemars(length(min = 1))]
+    pub(super) key: String,
+}
+
+/// The admin API.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Admin {
+    /// Its address. Other than on loopback, `tls` and `tokens` are required.
+    pub(super) listen: Text<SocketAddr>,
+    /// Its certificate; plain HTTP without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Tls>,
+    /// Who may use it; without tokens, everyone who can connect.
+    #[schemars(length(max = 100))]
+    pub(super) tokens: Vec<Token>,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { listen: Text(SocketAddr::from(([127, 0, 0, 1], 9901))), tls: None, tokens: Vec::new() }
+    }
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    /// File with the certificate chain in PEM.
+    #[schemars(length(min = 1))]
+    pub(super) cert: String,
+    /// File with the private key in PEM.
+    #[schemars(length(min = 1))]
+    pub(super) key: String,
+}
+
+/// Someone who may use the admin API.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    /// The name under which its changes are recorded.
+    #[schemars(extend("format" = "tradewind-name"))]
+    pub(super) name: String,
+    /// What it may do; each role may do all that the ones before it may.
+    pub(super) role: Role,
+    /// Where its value is read from. Values are never written in this file.
+    pub(super) value: SecretRef,
+}
+
+/// Where a secret is read from: `env` or `file`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1, "examples" = [{ "env": "NAME" }, { "file": "PATH" }]))]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretRef {
+    /// Name of an environment variable.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<String>,
+    /// A file; a line end at its end is not part of the secret.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+}
+
+/// What outlives a restart.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct State {
+    /// Directory; made when it does not exist.
+    #[schemars(length(min = 1))]
+    pub(super) dir: String,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State { dir: "state".into() }
+    }
+}
+
+/// Where prices come from.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Prices {
+    /// The sources.
+    #[schemars(length(max = 100), extend("examples" = [[{ "file": "prices.csv" }]]))]
+    pub(super) sources: Vec<PriceSource>,
+    /// From one reading of a source to the next.
+    pub(super) refresh: Text<Duration>,
+    /// A price that no source has confirmed for longer is stale.
+    pub(super) stale_after: Text<Duration>,
+    /// A price that rises or falls by more than this factor is held back until it is confirmed.
+    #[schemars(extend("exclusiveMinimum" = 1))]
+    pub(super) max_step: f64,
+}
+
+impl Default for Prices {
+    fn default() -> Prices {
+        Prices { sources: Vec::new(), refresh: seconds(300), stale_after: seconds(7200), max_step: 5.0 }
+    }
+}
+
+/// A CSV file of prices: `at,cloud,region,zone,instance_type,offer,usd_per_hour`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "file": "prices.csv" }]))]
+#[serde(deny_unknown_fields)]
+pub(super) struct PriceSource {
+    /// The file. It is read again when it changes.
+    #[schemars(length(min = 1))]
+    pub(super) file: String,
+    /// Replay the file from this recorded moment, instead of the newest row that is not in the future.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<Text<Timestamp>>,
+    /// Recorded seconds that pass in one second of the replay; 1 unless given.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) speed: Option<f64>,
+}
+
+/// The control loop.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Control {
+    /// From one decision to the next; between 50ms and 1m.
+    pub(super) tick: Text<Duration>,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control { tick: seconds(1) }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// The form of a line.
+    pub(super) format: LogFormat,
+    /// Level, or levels by module.
+    pub(super) level: Text<LogFilter>,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { format: LogFormat::Text, level: Text(LogFilter("info".into())) }
+    }
+}
+
+/// One deployment of the model in one cluster.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backend {
+    /// Where it is reached. Without a path: requests keep their own.
+    pub(super) url: Text<Endpoint>,
+    /// Who bills it.
+    #[schemars(with = "String", extend("enum" = ["aws", "gcp", "other"]))]
+    pub(super) cloud: Cloud,
+    /// What runs its replicas.
+    #[schemars(with = "String", extend("enum" = ["eks", "gke", "fargate", "cloud-run", "vertex-ai", "sagemaker", "other"]))]
+    #[serde(default)]
+    pub(super) platform: Platform,
+    /// The provider's name of its region.
+    #[schemars(length(min = 1), extend("examples" = ["us-east-1"]))]
+    pub(super) region: String,
+    /// Availability zones that its nodes run in; all of the region unless given.
+    #[schemars(inner(length(min = 1)))]
+    #[serde(default)]
+    pub(super) zones: Vec<String>,
+    /// HTTP versions: `auto` is HTTP/1.1 over plain text and what ALPN agrees on over TLS; `http2` over plain text is h2c.
+    #[schemars(with = "String", extend("enum" = ["auto", "http1", "http2"]))]
+    #[serde(default)]
+    pub(super) protocol: Protocol,
+    /// File with the certificates (PEM) that its certificate must chain to; the system's unless given.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ca: Option<String>,
+    /// How its health is probed.
+    #[serde(default)]
+    pub(super) probe: Probe,
+    /// The machine under a replica. Without it, what the backend costs is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) node: Option<Node>,
+    /// Its capacity. Without it, what the backend costs is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) replicas: Option<Replicas>,
+    /// What 10^9 bytes sent to clients cost, in USD. Unless given: for `aws` 0.09, for `gcp` 0.12 a GiB (0.1118 a GB), the
+    /// list prices to the internet of the first paid tier; for `other` 0.
+    #[schemars(range(min = 0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) egress_usd_per_gb: Option<f64>,
+}
+
+/// How a backend's health is probed.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Probe {
+    /// Path for a GET that must answer 2xx. Without it, a connection is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<Text<ProbePath>>,
+    /// From one probe to the next; at least 100ms.
+    pub(super) interval: Text<Duration>,
+    /// A probe that takes longer has failed; `"2s"`, or the interval if that is shorter, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<Text<Duration>>,
+    /// Successes in a row that make an unhealthy backend healthy.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) rise: u32,
+    /// Failures in a row that make a healthy backend unhealthy.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) fall: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe { path: None, interval: seconds(5), timeout: None, rise: 2, fall: 2 }
+    }
+}
+
+/// The machine under a replica.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    /// The provider's name of the machine.
+    #[schemars(length(min = 1), extend("examples" = ["g5.2xlarge", "g2-standard-8"]))]
+    pub(super) instance_type: String,
+    /// Part of the nodes bought as spot capacity.
+    #[serde(default = "zero_share")]
+    pub(super) spot: Text<Share>,
+    /// Replicas that share one node.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(default = "one")]
+    pub(super) replicas_per_node: f64,
+}
+
+fn zero_share() -> Text<Share> {
+    Text(Share::ZERO)
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How much a backend can serve, and how fast it grows.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replicas {
+    /// Replicas that run, and are paid, whatever the load.
+    #[schemars(range(min = 0, max = 100_000))]
+    #[serde(default)]
+    pub(super) min: u32,
+    /// Replicas that its autoscaler never exceeds.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(super) max: u32,
+    /// Requests per second that one replica serves within the objective.
+    pub(super) rps: Text<Rate>,
+    /// From the wish for a replica to its first answer.
+    #[serde(default = "no_time")]
+    pub(super) cold_start: Text<Duration>,
+}
+
+fn no_time() -> Text<Duration> {
+    seconds(0)
+}
+
+/// A class of requests.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    /// Which requests. Where several routes match, the more specific one counts.
+    pub(super) r#match: Match,
+    /// Names of the backends that may serve them. Without known prices, the first one serves.
+    #[schemars(length(min = 1, max = 1000), extend("examples" = [["eks-use1", "gke-usc1"]]))]
+    pub(super) backends: Vec<Text<BackendId>>,
+    /// Name of the policy that chooses among them.
+    #[serde(default = "default_policy")]
+    pub(super) policy: Text<PolicyId>,
+    /// What the requests are promised.
+    #[serde(default, skip_serializing_if = "Slo::is_empty")]
+    pub(super) slo: Slo,
+}
+
+fn default_policy() -> Text<PolicyId> {
+    Text("default".parse().expect("`default` is a valid name"))
+}
+
+/// Which requests. All that is given must hold.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("minProperties" = 1, "examples" = [{ "path": "/v1/*" }]))]
+#[serde(deny_unknown_fields)]
+pub(super) struct Match {
+    /// Host, without port; `*.example.com` is every name below example.com.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host: Option<Text<HostPattern>>,
+    /// Path; `/v1/*` is `/v1` and every path below it, by whole segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) path: Option<Text<PathPattern>>,
+    /// Headers that must be there with exactly these values.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16, "examples" = [{ "x-tier": "gold" }]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) header: Option<Named<HeaderName, Text<HeaderValue>>>,
+}
+
+/// What requests are promised.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Slo {
+    /// 95% of the requests see the first byte of their answer within this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ttft_p95: Option<Text<Duration>>,
+}
+
+impl Slo {
+    fn is_empty(&self) -> bool {
+        self.ttft_p95.is_none()
+    }
+}
+
+/// A way of choosing among backends.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Policy {
+    /// When traffic moves for money.
+    pub(super) rule: RuleName,
+    /// Traffic leaves when the other side is cheaper by this part of what the load costs where it is.
+    pub(super) shift_at: Text<Share>,
+    /// It returns when the gap has closed below this. At most `shift_at`.
+    pub(super) return_at: Text<Share>,
+    /// Nothing moves for money within this time after traffic last moved.
+    pub(super) hold: Text<Duration>,
+    /// How fast the share of a receiving backend may grow.
+    pub(super) ramp: Text<Ramp>,
+    /// Share that every backend keeps, so that it stays warm and measured.
+    pub(super) keep_warm: Text<Share>,
+}
+
+/// When traffic moves for money.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RuleName {
+    /// Leave at `shift_at`, return at `return_at`.
+    Threshold,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        let percent = |percent: f64| Text(Share::new(percent / 100.0).expect("a percentage is a share"));
+        Policy {
+            rule: RuleName::Threshold,
+            shift_at: percent(15.0),
+            return_at: percent(5.0),
+            hold: seconds(600),
+            ramp: Text(Ramp::new(0.1, Duration::from_secs(60)).expect("a tenth a minute is a ramp")),
+            keep_warm: percent(0.0),
+        }
+    }
+}
+
+/// The JSON Schema of the file. `null` is not a value in TOML, so it is taken out of what is derived for optional keys.
+pub(super) fn json_schema() -> serde_json::Value {
+    let mut schema = schemars::schema_for!(Document).to_value();
+    without_null(&mut schema);
+    schema
+}
+
+fn without_null(schema: &mut serde_json::Value) {
+    use serde_json::{Value, json};
+    match schema {
+        Value::Object(keys) => {
+            keys.values_mut().for_each(without_null);
+            keys.retain(|key, value| !(key == "default" && value.is_null()));
+            if let Some(Value::Array(types)) = keys.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [only] = types.as_slice() {
+                    keys["type"] = only.clone();
+                }
+            }
+            let Some(Value::Array(choices)) = keys.get_mut("anyOf") else { return };
+            choices.retain(|choice| *choice != json!({ "type": "null" }));
+            if let [Value::Object(only)] = choices.as_slice() {
+                let only = only.clone();
+                keys.remove("anyOf");
+                keys.extend(only);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}

@@ -1,0 +1,192 @@
+//! The configuration in the types that the rest of the program works with. Everything is checked and filled in.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::signals::prices::{PriceSettings as Prices, PriceSource, Replay};
+
+use crate::model::{Backend, Route};
+
+/// A configuration that has passed every check.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: Listen,
+    /// The admin API.
+    pub admin: Admin,
+    /// Directory for what outlives a restart. It need not exist yet.
+    pub state_dir: PathBuf,
+    /// Where prices come from.
+    pub prices: Prices,
+    /// From one decision to the next.
+    pub tick: Duration,
+    /// What is logged, and how.
+    pub log: Log,
+    /// Backends in the order of the file.
+    pub backends: Vec<Arc<Backend>>,
+    /// Routes in the order of the file. Routes of the same policy share it.
+    pub routes: Vec<Arc<Route>>,
+    /// What [`Settings::redacted_json`] gives.
+    pub effective: Arc<serde_json::Value>,
+}
+
+impl Settings {
+    /// The configuration in force, defaults filled in, in the keys and notations of the file. Of a secret it holds only
+    /// where it is read from.
+    pub fn redacted_json(&self) -> serde_json::Value {
+        (*self.effective).clone()
+    }
+}
+
+/// Where clients connect. At least one of `http` and `https` is there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// Address for plain HTTP/1.1 and h2c; port 0 lets the system choose.
+    pub http: Option<SocketAddr>,
+    /// Address and certificate for HTTP over TLS.
+    pub https: Option<Https>,
+    /// Worker threads; `None` for one a core.
+    pub threads: Option<usize>,
+    /// Whether responses name the backend that gave them.
+    pub expose_routing: bool,
+    /// How long requests in flight may take to end once the process was told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// An address served over TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Https {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Certificate chain in PEM, checked against `key`.
+    pub cert: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
+}
+
+/// The admin API. Other than on loopback it has tokens and TLS.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Its certificate; plain HTTP without.
+    pub tls: Option<Tls>,
+    /// Who may use it; without tokens everyone who can connect.
+    pub tokens: Vec<Token>,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// Certificate chain in PEM, checked against `key`.
+    pub cert: PathBuf,
+    /// Private key in PEM.
+    pub key: PathBuf,
+}
+
+/// Someone who may use the admin API.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The name under which changes are recorded. Unique.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// What its bearer presents.
+    pub secret: Secret,
+}
+
+/// What a token may do. Each role may do all that the ones before it may.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Read.
+    Viewer,
+    /// Give and take back overrides.
+    Operator,
+    /// Reload the configuration.
+    Admin,
+}
+
+/// Text that is never shown: neither `Debug` nor `Display` nor `Serialize` reveal it, only where it was read from.
+#[derive(Clone)]
+pub struct Secret {
+    value: Arc<str>,
+    origin: Arc<str>,
+}
+
+impl Secret {
+    /// `origin` says where the value was read: `env NAME` or `file PATH`.
+    pub fn new(value: &str, origin: &str) -> Secret {
+        Secret { value: value.into(), origin: origin.into() }
+    }
+
+    /// The value itself. Never log it.
+    pub fn expose(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.origin)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.origin)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.origin)
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// A filter as `tracing-subscriber`'s `EnvFilter` reads it: `info`, `warn,tradewind=debug`. Valid.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_shows_only_its_origin() {
+        let secret = Secret::new("hunter2", "env ONCALL_TOKEN");
+        let token = Token { name: "oncall".into(), role: Role::Operator, secret };
+        let shown = format!(
+            "{token:?} {} {}",
+            token.secret,
+            serde_json::to_string(&token.secret).expect("a string serialises")
+        );
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert_eq!(shown.matches("env ONCALL_TOKEN").count(), 3);
+        assert_eq!(token.secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn roles_are_ordered() {
+        assert!(Role::Viewer < Role::Operator && Role::Operator < Role::Admin);
+    }
+}

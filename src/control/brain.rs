@@ -1,0 +1,340 @@
+//! One turn of the loop: collect what is known, decide for every route, say what the request path shall read.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::views::LastMove;
+use crate::{
+    config::Settings,
+    model::{
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,
+        RouteId, RoutingTable, Snapshot, Timestamp,
+    },
+    policy::{self, State},
+    signals::{
+        prices::PriceBook,
+        probes::ProbeBoard,
+        resolve::Resolver,
+        traffic::{Meter, Meters, Volume, Window},
+    },
+};
+
+/// Time constant of the demand's smoothing: long enough that a decision does not chase single requests, short enough that
+/// a surge is seen within a few ticks.
+const DEMAND_MEMORY: Duration = Duration::from_secs(10);
+
+/// Weight of a new mean response size against what was known: answers of a minute ago still say most about the next ones.
+const RESPONSE_WEIGHT: f64 = 0.1;
+
+/// Where the observations come from.
+pub(super) struct Signals {
+    pub(super) meters: Arc<Meters>,
+    pub(super) probes: ProbeBoard,
+    pub(super) resolver: Resolver,
+    pub(super) book: Arc<Mutex<PriceBook>>,
+}
+
+/// What is known and decided about one route at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct RoutePicture {
+    pub(super) snapshot: Snapshot,
+    pub(super) decision: Decision,
+    pub(super) last_move: Option<LastMove>,
+}
+
+/// What outlives a restart of what was decided.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Memory {
+    pub(super) states: HashMap<RouteId, State>,
+    pub(super) last_moves: HashMap<RouteId, LastMove>,
+}
+
+/// Smoothed figures of a route that no single backend has.
+#[derive(Debug, Default)]
+struct Flow {
+    arrived: Option<(Timestamp, u64)>,
+    demand_rps: f64,
+    response_bytes: Option<f64>,
+}
+
+/// What the loop remembers from one turn to the next.
+#[derive(Default)]
+pub(super) struct Brain {
+    pub(super) memory: Memory,
+    windows: HashMap<(RouteId, BackendId), Window>,
+    flows: HashMap<RouteId, Flow>,
+    spent_usd: HashMap<(RouteId, BackendId), (u64, f64)>,
+}
+
+/// The outcome of a turn.
+pub(super) struct Turn {
+    pub(super) routes: Vec<RoutePicture>,
+    pub(super) table: RoutingTable,
+}
+
+impl Brain {
+    /// A brain that goes on where another one stopped.
+    pub(super) fn resuming(memory: Memory) -> Brain {
+        Brain { memory, ..Brain::default() }
+    }
+
+    /// Marginal dollars of all requests served so far, by route and backend.
+    pub(super) fn spent_usd(&self) -> impl Iterator<Item = (&RouteId, &BackendId, f64)> {
+        self.spent_usd.iter().map(|((route, backend), (_, usd))| (route, backend, *usd))
+    }
+
+    /// Collects, decides, and draws up the table.
+    pub(super) fn turn(
+        &mut self,
+        settings: &Settings,
+        signals: &Signals,
+        overrides: &[Override],
+        generation: u64,
+        now: Timestamp,
+    ) -> Turn {
+        let snapshots = self.collect(settings, signals, overrides, now);
+        let mut routes = Vec::with_capacity(snapshots.len());
+        for (route, snapshot) in settings.routes.iter().zip(snapshots) {
+            let state = self.memory.states.entry(route.id.clone()).or_default();
+            let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
+            *state = next;
+            if policy::explain::is_move(&decision) {
+                let last_move = LastMove { at: now, reason: decision.reason.to_string() };
+                self.memory.last_moves.insert(route.id.clone(), last_move);
+            }
+            self.account(route, &decision, signals);
+            let last_move = self.memory.last_moves.get(&route.id).cloned();
+            routes.push(RoutePicture { snapshot, decision, last_move });
+        }
+        self.forget_removed(settings);
+        let table = table(settings, signals, &routes, generation);
+        Turn { routes, table }
+    }
+
+    /// A snapshot of every route, in the order of the settings.
+    fn collect(
+        &mut self,
+        settings: &Settings,
+        signals: &Signals,
+        overrides: &[Override],
+        now: Timestamp,
+    ) -> Vec<Snapshot> {
+        let demands: Vec<f64> =
+            settings.routes.iter().map(|route| self.demand(route, &signals.meters, now)).collect();
+        let loads = self.loads(settings, &demands);
+        let views = Observed::all(settings, signals, now);
+        settings
+            .routes
+            .iter()
+            .zip(&demands)
+            .map(|(route, demand)| {
+                let mut volume = Volume::default();
+                let backends = route
+                    .backends
+                    .iter()
+                    .filter_map(|id| views.get(id))
+                    .map(|observed| {
+                        let id = &observed.backend.id;
+                        let (live, part) = self.live(&route.id, id, &signals.meters, now);
+                        volume.requests += part.requests;
+                        volume.bytes_sent += part.bytes_sent;
+                        let own = self.share(&route.id, id) * demand;
+                        let all = loads.get(id).copied().unwrap_or(0.0);
+                        observed.view(live, (all - own).max(0.0))
+                    })
+                    .collect();
+                Snapshot {
+                    at: now,
+                    route: route.id.clone(),
+                    slo: route.slo.clone(),
+                    demand_rps: *demand,
+                    response_bytes: self.response_bytes(&route.id, volume),
+                    backends,
+                    overrides: overrides.iter().filter(|o| concerns(o, route)).cloned().collect(),
+                }
+            })
+            .collect()
+    }
+
+    /// Requests per second that arrive for a route: those finished and those begun, smoothed.
+    fn demand(&mut self, route: &Route, meters: &Meters, now: Timestamp) -> f64 {
+        let of = |meter: Arc<Meter>| meter.requests() + meter.in_flight();
+        let served: u64 = route.backends.iter().map(|id| of(meters.get(Some(&route.id), Some(id)))).sum();
+        let arrived = served + of(meters.get(Some(&route.id), None));
+        let flow = self.flows.entry(route.id.clone()).or_default();
+        if let Some((at, before)) = flow.arrived {
+            let seconds = now.duration_since(at).as_secs_f64();
+            if seconds > 0.0 {
+                let rate = arrived.saturating_sub(before) as f64 / seconds;
+                let keep = (-seconds / DEMAND_MEMORY.as_secs_f64()).exp();
+                flow.demand_rps = rate + (flow.demand_rps - rate) * keep;
+            }
+        }
+        flow.arrived = Some((now, arrived));
+        flow.demand_rps
+    }
+
+    /// The mean size of a route's responses, smoothed; what was known stays while nothing is served.
+    fn response_bytes(&mut self, route: &RouteId, last_minute: Volume) -> Option<f64> {
+        let flow = self.flows.entry(route.clone()).or_default();
+        if last_minute.requests > 0 {
+            let mean = last_minute.bytes_sent as f64 / last_minute.requests as f64;
+            flow.response_bytes =
+                Some(flow.response_bytes.map_or(mean, |known| known + (mean - known) * RESPONSE_WEIGHT));
+        }
+        flow.response_bytes
+    }
+
+    /// Requests per second that all routes together send to each backend.
+    fn loads(&self, settings: &Settings, demands: &[f64]) -> HashMap<BackendId, f64> {
+        let mut loads = HashMap::new();
+        for (route, demand) in settings.routes.iter().zip(demands) {
+            for id in &route.backends {
+                *loads.entry(id.clone()).or_insert(0.0) += self.share(&route.id, id) * demand;
+            }
+        }
+        loads
+    }
+
+    fn share(&self, route: &RouteId, backend: &BackendId) -> f64 {
+        let Some(state) = self.memory.states.get(route) else { return 0.0 };
+        let place = state.backends.iter().position(|id| id == backend);
+        place.and_then(|place| state.shares.get(place).copied()).unwrap_or(0.0)
+    }
+
+    fn live(
+        &mut self,
+        route: &RouteId,
+        backend: &BackendId,
+        meters: &Meters,
+        now: Timestamp,
+    ) -> (Live, Volume) {
+        let window = self
+            .windows
+            .entry((route.clone(), backend.clone()))
+            .or_insert_with(|| Window::new(meters.get(Some(route), Some(backend))));
+        window.advance(now)
+    }
+
+    /// Adds what the requests since the last turn cost: each at the marginal cost of the load it was part of.
+    fn account(&mut self, route: &Route, decision: &Decision, signals: &Signals) {
+        for verdict in &decision.backends {
+            let served = signals.meters.get(Some(&route.id), Some(&verdict.backend)).requests();
+            let entry =
+                self.spent_usd.entry((route.id.clone(), verdict.backend.clone())).or_insert((served, 0.0));
+            let new = served - entry.0;
+            *entry = (served, entry.1 + new as f64 / 1000.0 * verdict.marginal_usd_per_1k.unwrap_or(0.0));
+        }
+    }
+
+    /// Drops what belongs to routes and backends that are no longer configured. What was spent stays.
+    fn forget_removed(&mut self, settings: &Settings) {
+        let known = |route: &RouteId| settings.routes.iter().any(|r| r.id == *route);
+        if self.memory.states.len() > settings.routes.len() {
+            self.memory.states.retain(|route, _| known(route));
+            self.memory.last_moves.retain(|route, _| known(route));
+            self.flows.retain(|route, _| known(route));
+        }
+        let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();
+        if self.windows.len() > pairs {
+            self.windows.retain(|(route, backend), _| {
+                settings.routes.iter().any(|r| r.id == *route && r.backends.contains(backend))
+            });
+        }
+    }
+}
+
+fn concerns(order: &Override, route: &Route) -> bool {
+    order.route.as_ref().is_none_or(|r| *r == route.id)
+        && order.backend.as_ref().is_none_or(|b| route.backends.contains(b))
+}
+
+/// What is observed of a backend, whatever the route.
+struct Observed {
+    backend: Arc<Backend>,
+    template: BackendView,
+}
+
+impl Observed {
+    fn all(settings: &Settings, signals: &Signals, now: Timestamp) -> HashMap<BackendId, Observed> {
+        let book = signals.book.lock().unwrap_or_else(PoisonError::into_inner);
+        settings
+            .backends
+            .iter()
+            .map(|backend| {
+                let (spot, on_demand) = book.view(backend, now);
+                let (health, probe) = signals.probes.view(&backend.id, now);
+                let template = BackendView {
+                    backend: backend.clone(),
+                    spot,
+                    on_demand,
+                    health,
+                    probe,
+                    live: Live::default(),
+                    load_elsewhere_rps: 0.0,
+                    resolved: !signals.resolver.addresses(&backend.id).is_empty(),
+                };
+                (backend.id.clone(), Observed { backend: backend.clone(), template })
+            })
+            .collect()
+    }
+
+    fn view(&self, live: Live, load_elsewhere_rps: f64) -> BackendView {
+        BackendView { live, load_elsewhere_rps, ..self.template.clone() }
+    }
+}
+
+/// What the request path shall read.
+fn table(
+    settings: &Settings,
+    signals: &Signals,
+    routes: &[RoutePicture],
+    generation: u64,
+) -> RoutingTable {
+    let places: HashMap<&BackendId, usize> =
+        settings.backends.iter().enumerate().map(|(i, backend)| (&backend.id, i)).collect();
+    let backends = settings
+        .backends
+        .iter()
+        .map(|backend| BackendEntry {
+            backend: backend.clone(),
+            addresses: signals.resolver.addresses(&backend.id),
+        })
+        .collect();
+    let routes = settings
+        .routes
+        .iter()
+        .zip(routes)
+        .map(|(route, picture)| {
+            let verdicts = &picture.decision.backends;
+            let place = |id: &BackendId| places[id];
+            RouteEntry {
+                route: route.clone(),
+                shares: verdicts.iter().map(|v| (place(&v.backend), v.share)).collect(),
+                failover: failover(picture).into_iter().map(|id| place(&id)).collect(),
+            }
+        })
+        .collect();
+    RoutingTable { generation, backends, routes }
+}
+
+/// Where a request may go when its first choice cannot be reached: backends that may serve, those with traffic first, then
+/// by cost, the unknown last.
+fn failover(picture: &RoutePicture) -> Vec<BackendId> {
+    let mut able: Vec<_> = picture
+        .decision
+        .backends
+        .iter()
+        .zip(&picture.snapshot.backends)
+        .filter(|(verdict, view)| verdict.eligible && view.health != Health::Unhealthy)
+        .map(|(verdict, _)| verdict)
+        .collect();
+    let cost = |verdict: &crate::model::Verdict| verdict.marginal_usd_per_1k.unwrap_or(f64::MAX);
+    able.sort_by(|a, b| b.share.total_cmp(&a.share).then(cost(a).total_cmp(&cost(b))));
+    able.into_iter().map(|verdict| verdict.backend.clone()).collect()
+}

@@ -1,0 +1,301 @@
+//! What operators ask of the running program.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    Control, RoutePicture, lock,
+    views::{
+        BackendStatus, Explanation, NewOverride, OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError,
+        OverrideStatus, ReloadError, RouteStatus, Status,
+    },
+};
+use crate::{
+    admin::Desk,
+    config,
+    model::{Override, OverrideKind, Timestamp},
+    policy::explain,
+    signals::prices::PriceReport,
+    store::{EntryKind, JournalEntry, JournalQuery, StoreError},
+    telemetry::metrics,
+};
+
+impl Desk for Control {
+    fn ready(&self) -> Result<(), String> {
+        if self.draining.load(Relaxed) {
+            return Err("draining: requests under way are finished, new ones belong elsewhere".into());
+        }
+        if self.picture.load().is_none() {
+            return Err("starting: no decision was made yet".into());
+        }
+        if !self.signals.probes.all_known() {
+            return Err("starting: not every backend was probed yet".into());
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let now = Timestamp::now();
+        let picture = self.picture.load();
+        let routes = picture.as_ref().map_or_else(Vec::new, |picture| {
+            picture.routes.iter().map(|route| self.route_status(route, now)).collect()
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            config_generation: self.active.load().generation,
+            config_error: self.config_error.load().as_deref().cloned(),
+            decision_age_seconds: picture
+                .as_ref()
+                .map_or(self.started, |picture| picture.taken)
+                .elapsed()
+                .as_secs_f64(),
+            draining: self.draining.load(Relaxed),
+            warnings: self.warnings(),
+            routes,
+            overrides: self.overrides_at(now),
+        }
+    }
+
+    fn explain(&self, route: &str) -> Option<Explanation> {
+        let now = Timestamp::now();
+        let picture = self.picture.load();
+        let RoutePicture { snapshot, decision, last_move } =
+            picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
+        let book = lock(&self.signals.book);
+        Some(Explanation {
+            route: snapshot.route.clone(),
+            summary: explain::summary(decision),
+            what_would_change_it: explain::what_would_change_it(decision),
+            binding: explain::binding(decision),
+            decision: decision.clone(),
+            prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
+            last_move: last_move.clone(),
+        })
+    }
+
+    fn journal(&self, query: &JournalQuery) -> Result<Vec<Value>, String> {
+        self.journal.read(query).map_err(|error| error.to_string())
+    }
+
+    fn prices(&self) -> Vec<PriceReport> {
+        let now = Timestamp::now();
+        let book = lock(&self.signals.book);
+        self.active.load().settings.backends.iter().flat_map(|backend| book.report(backend, now)).collect()
+    }
+
+    fn overrides(&self) -> Vec<OverrideStatus> {
+        self.overrides_at(Timestamp::now())
+    }
+
+    fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError> {
+        let now = Timestamp::now();
+        let ttl = self.check(&new)?;
+        let item = Override {
+            id: self.overrides.unused_id(),
+            kind: new.kind,
+            route: new.route,
+            backend: new.backend,
+            share: new.share,
+            reason: new.reason,
+            author: author.to_owned(),
+            created_at: now,
+            expires_at: now + ttl,
+        };
+        self.overrides.add(item.clone()).map_err(refused)?;
+        self.audit(now, "added", &item, author);
+        self.turn(Timestamp::now());
+        Ok(OverrideStatus { remaining_seconds: ttl.as_secs_f64(), item })
+    }
+
+    fn end_override(&self, id: &str, author: &str) -> Result<Option<Override>, OverrideError> {
+        let now = Timestamp::now();
+        let Some(ended) = self.overrides.end(id).map_err(refused)? else { return Ok(None) };
+        self.audit(now, "ended", &ended, author);
+        self.turn(Timestamp::now());
+        Ok(Some(ended))
+    }
+
+    fn config(&self) -> Value {
+        let active = self.active.load();
+        json!({ "generation": active.generation, "config": active.settings.redacted_json() })
+    }
+
+    fn reload(&self, author: &str) -> Result<u64, ReloadError> {
+        self.reload_as(author)
+    }
+
+    fn metrics(&self) -> String {
+        let picture = self.picture.load();
+        let book = lock(&self.signals.book);
+        let active = self.active.load();
+        let now = Timestamp::now();
+        let view = metrics::View {
+            meters: self.signals.meters.all(),
+            routes: picture
+                .as_ref()
+                .map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())).collect())
+                .unwrap_or_default(),
+            prices: active.settings.backends.iter().flat_map(|b| book.report(b, now)).collect(),
+            feeds: book.faults(),
+            shifts: lock(&self.told).shifts.iter().map(|((r, c), n)| (r.clone(), *c, *n)).collect(),
+            overrides: self.overrides.active(now),
+            reload_failures: self.reload_failures.load(Relaxed),
+            journal_lost: self.scribe.lost(),
+            decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
+            spent_usd: lock(&self.brain).spent_usd().map(|(r, b, usd)| (r.clone(), b.clone(), usd)).collect(),
+            config_generation: active.generation,
+        };
+        drop(book);
+        view.render()
+    }
+}
+
+fn refused(error: StoreError) -> OverrideError {
+    match error {
+        StoreError::NoSpace { .. } => OverrideError::NoSpace(error.to_string()),
+        StoreError::TooMany | StoreError::Refused { .. } => OverrideError::Invalid(error.to_string()),
+        _ => OverrideError::NotStored(error.to_string()),
+    }
+}
+
+impl Control {
+    fn route_status(&self, picture: &RoutePicture, now: Timestamp) -> RouteStatus {
+        let RoutePicture { snapshot, decision, .. } = picture;
+        let seconds = |d: Duration| d.as_secs_f64();
+        let backends = decision
+            .backends
+            .iter()
+            .zip(&snapshot.backends)
+            .map(|(verdict, view)| BackendStatus {
+                backend: verdict.backend.clone(),
+                share: verdict.share,
+                target_share: verdict.target,
+                health: view.health,
+                health_error: self.signals.probes.last_error(&verdict.backend).map(|why| why.to_string()),
+                limited_by: verdict.limited_by,
+                latency_p50_seconds: view.live.ttfb_p50.map(seconds),
+                latency_p95_seconds: view.live.ttfb_p95.map(seconds),
+                probe_seconds: view.probe.map(|p| seconds(p.first_byte.unwrap_or(p.connect))),
+                in_flight: view.live.in_flight,
+                rps: view.live.rps,
+                unit_cost: verdict.unit_cost,
+                unit_cost_usd_per_1k: verdict.unit_cost.map(|cost| cost.total()),
+                price_age_seconds: view
+                    .spot
+                    .as_ref()
+                    .or(view.on_demand.as_ref())
+                    .map(|price| now.duration_since(price.fetched_at).as_secs_f64().max(0.0)),
+            })
+            .collect();
+        RouteStatus {
+            route: snapshot.route.clone(),
+            demand_rps: snapshot.demand_rps,
+            reason: decision.reason.to_string(),
+            reason_code: decision.reason.code().into(),
+            fallback: decision.fallback,
+            backends,
+        }
+    }
+
+    fn overrides_at(&self, now: Timestamp) -> Vec<OverrideStatus> {
+        let status = |item: &Override| OverrideStatus {
+            remaining_seconds: item.expires_at.duration_since(now).as_secs_f64(),
+            item: item.clone(),
+        };
+        self.overrides.active(now).iter().map(status).collect()
+    }
+
+    /// Signals that are at fault, one sentence each.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for feed in lock(&self.signals.book).faults() {
+            if let Some(fault) = feed.fault {
+                warnings.push(format!("prices from {} stay as they are: {fault}", feed.source));
+            }
+            if feed.held > 0 {
+                warnings.push(format!(
+                    "prices from {} that are not believed: {}; the last good ones stay in use (see prices)",
+                    feed.source, feed.held
+                ));
+            }
+        }
+        for backend in &self.active.load().settings.backends {
+            if let Some(fault) = self.signals.resolver.fault(&backend.id) {
+                warnings.push(format!("{}: {fault}", backend.id));
+            }
+        }
+        if self.scribe.lost() > 0 {
+            warnings.push(format!("{} entries of the journal could not be written", self.scribe.lost()));
+        }
+        warnings
+    }
+
+    /// What an override needs beyond its form; answers with its time to live.
+    fn check(&self, new: &NewOverride) -> Result<Duration, OverrideError> {
+        let invalid = |text: String| Err(OverrideError::Invalid(text));
+        let ttl = match config::parse_duration(&new.ttl) {
+            Ok(ttl) if ttl.is_zero() => return invalid("`ttl` must be longer than 0".into()),
+            Ok(ttl) if ttl > OVERRIDE_TTL_MAX => {
+                return invalid(format!("`ttl` is {}; at most 7 days are allowed: what lasts belongs into the configuration", new.ttl));
+            }
+            Ok(ttl) => ttl,
+            Err(why) => return invalid(format!("`ttl`: {why}")),
+        };
+        if new.reason.trim().is_empty() {
+            return invalid("`reason` must say why: whoever reads it at night has nothing else".into());
+        }
+        if new.reason.len() > OVERRIDE_REASON_LEN_MAX {
+            return invalid(format!("`reason` has {} bytes; at most {OVERRIDE_REASON_LEN_MAX} are allowed", new.reason.len()));
+        }
+        let active = self.active.load();
+        let routes = &active.settings.routes;
+        if let Some(route) = &new.route
+            && !routes.iter().any(|r| r.id == *route)
+        {
+            let known: Vec<&str> = routes.iter().map(|r| r.id.as_str()).collect();
+            return invalid(format!("there is no route `{route}`; there are: {}", known.join(", ")));
+        }
+        match (&new.backend, new.kind) {
+            (None, OverrideKind::Freeze) => {}
+            (None, kind) => return invalid(format!("`{kind}` needs a `backend`")),
+            (Some(_), OverrideKind::Freeze) => {
+                return invalid("`freeze` is about routes, not about a backend: leave `backend` out".into());
+            }
+            (Some(backend), _) => {
+                if !active.settings.backends.iter().any(|b| b.id == *backend) {
+                    let known: Vec<&str> = active.settings.backends.iter().map(|b| b.id.as_str()).collect();
+                    return invalid(format!("there is no backend `{backend}`; there are: {}", known.join(", ")));
+                }
+                let serves = |r: &crate::model::Route| r.backends.contains(backend);
+                if let Some(route) = routes.iter().find(|r| Some(&r.id) == new.route.as_ref())
+                    && !serves(route)
+                {
+                    return invalid(format!("backend `{backend}` does not serve route `{}`", route.id));
+                }
+            }
+        }
+        match (new.kind, new.share) {
+            (OverrideKind::Cap, None) => invalid("`cap` needs a `share`, such as 0.3".into()),
+            (OverrideKind::Drain | OverrideKind::Freeze, Some(_)) => {
+                invalid(format!("`{}` takes no `share`", new.kind))
+            }
+            _ => Ok(ttl),
+        }
+    }
+
+    /// Writes down who changed what. The change itself is stored already: a journal that cannot be written does not undo it.
+    fn audit(&self, at: Timestamp, event: &str, item: &Override, author: &str) {
+        tracing::info!(event, id = %item.id, kind = %item.kind, author, reason = %item.reason, "override");
+        let entry = JournalEntry {
+            at,
+            kind: EntryKind::Override,
+            route: None,
+            body: json!({ "event": event, "author": author, "override": item }),
+        };
+        if let Err(error) = self.journal.append_durable(&entry) {
+            tracing::error!(%error, "the override holds, but its entry in the journal could not be written");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The control loop: collect, decide, publish, journal. It may be late, wrong-footed or dead: traffic goes on with the last
+//! table.
+//!
+//! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
+//! `brain.rs` (one turn), `desk.rs` (what operators ask), `reload.rs` and `scribe.rs` (what is written to disk).
+
+mod brain;
+mod desk;
+mod reload;
+mod scribe;
+pub mod serve;
+pub mod views;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde_json::json;
+use tokio::sync::Notify;
+
+use crate::{
+    config::Settings,
+    model::{Action, Decision, Health, RouteId, RoutingTable, Timestamp},
+    policy::explain,
+    proxy::Publisher,
+    store::{EntryKind, JournalEntry, Overrides},
+};
+use brain::{Brain, RoutePicture, Signals};
+use reload::Feed;
+use scribe::{Note, Scribe};
+
+/// Blob in which the policy's state outlives a restart.
+const MEMORY_BLOB: &str = "policy.json";
+
+/// Blob in which the last good prices outlive a restart.
+const PRICES_BLOB: &str = "prices.json";
+
+/// How often prices are written down, in turns of the loop.
+const PRICES_EVERY: u64 = 60;
+
+/// The configuration in force.
+struct Active {
+    settings: Settings,
+    generation: u64,
+}
+
+/// Everything as the last turn left it: what status and metrics read.
+struct Picture {
+    taken: Instant,
+    routes: Vec<RoutePicture>,
+}
+
+/// The running program, apart from its request path.
+pub struct Control {
+    started: Instant,
+    config_path: Option<PathBuf>,
+    active: ArcSwap<Active>,
+    signals: Signals,
+    publisher: Publisher,
+    overrides: Overrides,
+    journal: Arc<crate::store::Journal>,
+    scribe: Scribe,
+    brain: Mutex<Brain>,
+    picture: ArcSwapOption<Picture>,
+    published: Mutex<RoutingTable>,
+    told: Mutex<Told>,
+    feed: Mutex<Option<Feed>>,
+    reloading: Mutex<()>,
+    config_error: ArcSwapOption<String>,
+    reload_failures: AtomicU64,
+    turns: AtomicU64,
+    draining: AtomicBool,
+    wake: Notify,
+}
+
+/// What the journal was told last, so that it is told only what changed; and what metrics count of it.
+#[derive(Default)]
+struct Told {
+    reasons: std::collections::HashMap<RouteId, &'static str>,
+    health: std::collections::HashMap<crate::model::BackendId, Health>,
+    shifts: std::collections::BTreeMap<(RouteId, &'static str), u64>,
+}
+
+impl Control {
+    /// One turn of the loop. Also called right after what must take effect at once, such as a new override.
+    fn turn(&self, now: Timestamp) {
+        let mut brain = lock(&self.brain);
+        let active = self.active.load();
+        for ended in self.overrides.expire(now) {
+            tracing::info!(id = %ended.id, kind = %ended.kind, "an override has expired");
+            self.note(now, EntryKind::Override, None, json!({ "event": "expired", "override": ended }));
+        }
+        let in_force = self.overrides.active(now);
+        let turn = brain.turn(&active.settings, &self.signals, &in_force, active.generation, now);
+
+        let mut published = lock(&self.published);
+        if *published != turn.table {
+            self.publisher.publish(&turn.table, active.settings.listen.expose_routing);
+            *published = turn.table;
+        }
+        drop(published);
+
+        let moved = self.tell(&turn.routes, now);
+        if moved && let Ok(bytes) = serde_json::to_vec(&brain.memory) {
+            self.scribe.note(Note::Blob { name: MEMORY_BLOB, bytes });
+        }
+        drop(brain);
+        self.picture.store(Some(Arc::new(Picture { taken: Instant::now(), routes: turn.routes })));
+        if self.turns.fetch_add(1, Relaxed).is_multiple_of(PRICES_EVERY) {
+            self.save_prices(&active.settings);
+        }
+    }
+
+    /// Journals and logs what changed; says whether traffic moved or still moves.
+    fn tell(&self, routes: &[RoutePicture], now: Timestamp) -> bool {
+        let mut told = lock(&self.told);
+        let mut moved = false;
+        for RoutePicture { snapshot, decision, .. } in routes {
+            let route = &snapshot.route;
+            let code = decision.reason.code();
+            let is_move = explain::is_move(decision);
+            moved |= is_move || decision.moving();
+            let news = told.reasons.insert(route.clone(), code) != Some(code);
+            if is_move {
+                *told.shifts.entry((route.clone(), code)).or_default() += 1;
+                log_move(route, decision);
+            }
+            if is_move || news {
+                let body = json!({
+                    "action": decision.action,
+                    "summary": explain::summary(decision),
+                    "decision": decision,
+                    "snapshot": snapshot,
+                });
+                self.note(now, EntryKind::Decision, Some(route.clone()), body);
+            }
+            for view in &snapshot.backends {
+                let backend = &view.backend.id;
+                if told.health.insert(backend.clone(), view.health) != Some(view.health) {
+                    let why = self.signals.probes.last_error(backend);
+                    tracing::info!(%backend, health = ?view.health, why = why.as_deref(), "health");
+                    let body = json!({ "backend": backend, "health": view.health, "why": why });
+                    self.note(now, EntryKind::Health, None, body);
+                }
+            }
+        }
+        moved
+    }
+
+    fn note(&self, at: Timestamp, kind: EntryKind, route: Option<RouteId>, body: serde_json::Value) {
+        self.scribe.note(Note::Entry(Box::new(JournalEntry { at, kind, route, body })));
+    }
+
+    fn save_prices(&self, settings: &Settings) {
+        let saved = lock(&self.signals.book).to_json(&settings.backends);
+        match saved {
+            Ok(text) => self.scribe.note(Note::Blob { name: PRICES_BLOB, bytes: text.into_bytes() }),
+            Err(error) => tracing::error!(%error, "the prices in use could not be written down"),
+        }
+    }
+
+    /// Readiness goes down; traffic goes on.
+    fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+}
+
+fn log_move(route: &RouteId, decision: &Decision) {
+    let summary = explain::summary(decision);
+    match decision.action {
+        Action::Evacuate => tracing::warn!(%route, "{summary}"),
+        _ => tracing::info!(%route, "{summary}"),
+    }
+}
+
+/// A panic while one of these locks was held leaves figures of one turn; the next turn makes new ones.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,118 @@
+//! Replacing the configuration while running: all or nothing.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use serde_json::json;
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+
+use super::{Active, Control, lock, views::ReloadError};
+use crate::{
+    config::{self, Settings},
+    model::Timestamp,
+    signals::prices::{PriceFeed, PriceSettings},
+    store::EntryKind,
+};
+
+/// How long a reload waits for the names of new backends. One that resolves later joins when it does.
+const RESOLVE_WAIT: Duration = Duration::from_secs(2);
+
+/// The task that reads prices.
+pub(super) struct Feed {
+    settings: PriceSettings,
+    stop: watch::Sender<bool>,
+    _task: JoinHandle<()>,
+}
+
+impl Control {
+    /// Reads the configuration file again and takes it up as a whole, or leaves everything as it is. Blocks; call it from a
+    /// thread that may wait, within the runtime.
+    pub(super) fn reload_as(&self, author: &str) -> Result<u64, ReloadError> {
+        let _one_at_a_time = lock(&self.reloading);
+        let now = Timestamp::now();
+        let outcome = self.load_and_take_up();
+        match &outcome {
+            Ok(generation) => {
+                self.config_error.store(None);
+                tracing::info!(generation, author, "the configuration was reloaded");
+                let body = json!({ "event": "reloaded", "author": author, "generation": generation });
+                self.note(now, EntryKind::Config, None, body);
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Relaxed);
+                self.config_error.store(Some(Arc::new(error.to_string())));
+                tracing::error!(author, "the configuration was not reloaded, the running one stays:\n{error}");
+                let body = json!({ "event": "refused", "author": author, "why": error.to_string() });
+                self.note(now, EntryKind::Config, None, body);
+            }
+        }
+        outcome
+    }
+
+    fn load_and_take_up(&self) -> Result<u64, ReloadError> {
+        let path = self.config_path.as_deref().ok_or_else(|| {
+            ReloadError::NeedsRestart("the configuration was not read from a file, so there is nothing to reload".into())
+        })?;
+        let loaded = config::load(path).map_err(ReloadError::Invalid)?;
+        let active = self.active.load();
+        needs_restart(&active.settings, &loaded.settings, path)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let generation = active.generation + 1;
+        self.take_up(&loaded.settings);
+        self.active.store(Arc::new(Active { settings: loaded.settings, generation }));
+        self.turn(Timestamp::now());
+        Ok(generation)
+    }
+
+    /// Points every signal at the backends of `settings`. Until the next decision the request path goes on as before.
+    fn take_up(&self, settings: &Settings) {
+        self.signals.resolver.reconcile(&settings.backends);
+        self.signals.probes.reconcile(&settings.backends);
+        Handle::current().block_on(self.signals.resolver.resolve_all(RESOLVE_WAIT));
+        self.follow_prices(settings);
+    }
+
+    /// Reads prices from the sources of `settings` from now on. What is known stays.
+    pub(super) fn follow_prices(&self, settings: &Settings) {
+        let mut feed = lock(&self.feed);
+        let wanted = settings.prices.clone();
+        if feed.as_ref().is_some_and(|feed| feed.settings == wanted) {
+            return;
+        }
+        if let Some(old) = feed.take() {
+            old.stop.send_replace(true);
+        }
+        let now = Timestamp::now();
+        let mut source = PriceFeed::new(&wanted, self.signals.book.clone(), now);
+        source.load_now(now);
+        let (stop, stopped) = watch::channel(false);
+        let task = Handle::current().spawn(source.run(stopped));
+        *feed = Some(Feed { settings: wanted, stop, _task: task });
+    }
+}
+
+/// What is bound or opened at start cannot change under way.
+fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), ReloadError> {
+    let changed = [
+        ("listen.http", old.listen.http != new.listen.http),
+        ("listen.https", old.listen.https != new.listen.https),
+        ("listen.threads", old.listen.threads != new.listen.threads),
+        ("admin", format!("{:?}", old.admin) != format!("{:?}", new.admin)),
+        ("state.dir", old.state_dir != new.state_dir),
+        ("log", old.log != new.log),
+    ];
+    let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(ReloadError::NeedsRestart(format!(
+        "{}: {} changed, which needs a restart; the rest was not taken up either",
+        path.display(),
+        names.join(", ")
+    )))
+}

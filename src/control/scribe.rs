@@ -1,0 +1,94 @@
+//! Writes what the loop has to say to disk, on a thread of its own: a disk that hangs must not stop the loop.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use crate::store::{Blobs, Journal, JournalEntry};
+
+/// Entries that may wait for the disk. At a few an hour this is never reached unless the disk hangs.
+const QUEUE_LEN_MAX: usize = 1024;
+
+/// Something to write.
+pub(super) enum Note {
+    /// A line of the journal.
+    Entry(Box<JournalEntry>),
+    /// A blob of state, replaced as a whole.
+    Blob {
+        /// Its name.
+        name: &'static str,
+        /// What it holds from now on.
+        bytes: Vec<u8>,
+    },
+}
+
+/// The writing thread.
+pub(super) struct Scribe {
+    queue: Option<SyncSender<Note>>,
+    thread: Option<JoinHandle<()>>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Scribe {
+    pub(super) fn start(journal: Arc<Journal>, blobs: Arc<dyn Blobs>) -> std::io::Result<Scribe> {
+        let (queue, notes) = sync_channel(QUEUE_LEN_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counter = lost.clone();
+        let thread = std::thread::Builder::new()
+            .name("tradewind-scribe".into())
+            .spawn(move || write(&notes, &journal, &*blobs, &counter))?;
+        Ok(Scribe { queue: Some(queue), thread: Some(thread), lost })
+    }
+
+    /// Takes a note; never waits. A note that cannot be taken or written is counted as lost.
+    pub(super) fn note(&self, note: Note) {
+        let Some(queue) = &self.queue else { return };
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(note) {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Notes that were lost since the start.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+}
+
+impl Drop for Scribe {
+    /// Writes what is waiting, and ends.
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's writer had stopped before; the last entries are lost");
+        }
+    }
+}
+
+fn write(notes: &Receiver<Note>, journal: &Journal, blobs: &dyn Blobs, lost: &AtomicU64) {
+    let mut failing = false;
+    for note in notes {
+        let written = match note {
+            Note::Entry(entry) => journal.append(&entry),
+            Note::Blob { name, bytes } => blobs.put(name, &bytes),
+        };
+        match written {
+            Ok(()) => failing = false,
+            Err(error) => {
+                lost.fetch_add(1, Relaxed);
+                // Once for each time that it begins to fail: a line for every entry would say no more.
+                if !failing {
+                    tracing::error!(%error, "the journal or state could not be written; decisions go on without");
+                }
+                failing = true;
+            }
+        }
+    }
+}

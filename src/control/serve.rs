@@ -1,0 +1,315 @@
+//! Start-up and shutdown, top to bottom.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use super::{
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told,
+    brain::{Brain, Signals},
+    scribe::Scribe,
+};
+use crate::{
+    admin,
+    config::Settings,
+    model::{RoutingTable, Timestamp},
+    proxy::{Front, FrontOptions, Publisher},
+    signals::{prices::PriceBook, probes::ProbeBoard, resolve::Resolver, traffic::Meters},
+    store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
+};
+
+/// How long start-up waits for the names of backends, and then for their first probes. A backend that answers later joins
+/// when it does.
+const FIRST_SIGNALS_WAIT: Duration = Duration::from_secs(3);
+
+/// How long a restart waits for its predecessor to let go of the state directory.
+const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
+
+/// How often the configuration file is looked at for a change.
+const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Turns that signals wake the loop for are at least this far apart, so that a flapping name does not make it spin.
+const WAKE_SPACING: Duration = Duration::from_millis(20);
+
+/// Why the program could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({key}): {cause}; is another process using it?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The key in the configuration.
+        key: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The state directory cannot be used.
+    #[error("{0}")]
+    State(#[from] StoreError),
+    /// The request path cannot be started.
+    #[error("cannot start serving: {0}")]
+    Front(io::Error),
+}
+
+/// The running program.
+pub struct Running {
+    /// What can be asked of it.
+    pub control: Arc<Control>,
+    /// Address for plain HTTP, if there is one.
+    pub http: Option<SocketAddr>,
+    /// Address of the admin API.
+    pub admin: SocketAddr,
+    front: Front,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts everything that `settings` ask for; returns when requests are being served. `config_path` is what a reload reads.
+///
+/// # Errors
+/// When an address, the state directory or a certificate cannot be used. Nothing is left running then.
+pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<Running, StartError> {
+    let http = settings.listen.http.map(|address| bind(address, "listen.http")).transpose()?;
+    let https = match &settings.listen.https {
+        Some(https) => Some((bind(https.addr, "listen.https")?, https.cert.clone(), https.key.clone())),
+        None => None,
+    };
+    let admin_socket = bind(settings.admin.listen, "admin.listen")?;
+    let admin = admin_socket.local_addr().unwrap_or(settings.admin.listen);
+
+    let control = Arc::new(open(settings, config_path).await?);
+    let settings = control.active.load().settings.clone();
+    control.follow_prices(&settings);
+    first_signals(&control, &settings).await;
+    control.turn(Timestamp::now());
+
+    let threads = settings.listen.threads.unwrap_or_else(cores);
+    let options = FrontOptions { http, https, threads };
+    let front = Front::start(&control.publisher, options).map_err(StartError::Front)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = vec![
+        tokio::spawn(turns(control.clone(), stopped.clone())),
+        tokio::spawn(wakes(control.clone(), stopped.clone())),
+        tokio::spawn(serve_admin(control.clone(), admin_socket, stopped.clone())),
+    ];
+    if let Some(path) = &control.config_path {
+        tasks.push(tokio::spawn(watch_file(control.clone(), path.clone(), stopped)));
+    }
+    let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
+    control.note(Timestamp::now(), EntryKind::Process, None, body);
+    Ok(Running { http: front.http(), control, admin, front, stop, tasks })
+}
+
+impl Running {
+    /// Readiness goes down, nothing more is accepted, and requests under way finish within the configured time. Returns how
+    /// many were cut off at its end.
+    pub async fn drain(self) -> u64 {
+        let Running { control, front, stop, tasks, .. } = self;
+        control.start_draining();
+        let deadline = control.active.load().settings.listen.drain_timeout;
+        let cut_off = front.drain(deadline).await;
+        stop.send_replace(true);
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task had failed before the shutdown");
+            }
+        }
+        let body = json!({ "event": "stopped", "cut_off": cut_off });
+        control.note(Timestamp::now(), EntryKind::Process, None, body);
+        control.save_prices(&control.active.load().settings);
+        cut_off
+    }
+}
+
+fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|cause| StartError::Listen { address, key, cause })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Opens what outlives a restart and puts the parts together. Nothing runs yet.
+async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Control, StartError> {
+    let now = Timestamp::now();
+    let dir = Arc::new(open_state_dir(&settings.state_dir).await?);
+    let blobs: Arc<dyn Blobs> = dir.clone();
+    let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
+    let journal = Arc::new(Journal::open(dir.path(), JournalLimits::default())?);
+    let scribe = Scribe::start(journal.clone(), blobs.clone()).map_err(StartError::Front)?;
+
+    let mut book = PriceBook::new(&settings.prices);
+    if let Some(text) = read_blob(&*blobs, PRICES_BLOB)
+        && let Err(why) = book.restore_json(&text, now)
+    {
+        tracing::warn!("{PRICES_BLOB}: {why}; prices are read anew");
+    }
+    let memory = read_blob(&*blobs, MEMORY_BLOB).and_then(|text| {
+        serde_json::from_str(&text)
+            .inspect_err(|why| tracing::warn!("{MEMORY_BLOB}: {why}; traffic is placed anew"))
+            .ok()
+    });
+    let meters = Arc::new(Meters::default());
+    let signals = Signals {
+        meters: meters.clone(),
+        probes: ProbeBoard::new(),
+        resolver: Resolver::new(),
+        book: Arc::new(Mutex::new(book)),
+    };
+    let control = Control {
+        started: Instant::now(),
+        config_path,
+        active: ArcSwap::from_pointee(Active { settings, generation: 1 }),
+        signals,
+        publisher: Publisher::new(meters),
+        overrides,
+        journal,
+        scribe,
+        brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),
+        picture: ArcSwapOption::empty(),
+        published: Mutex::new(RoutingTable::default()),
+        told: Mutex::new(Told::default()),
+        feed: Mutex::new(None),
+        reloading: Mutex::new(()),
+        config_error: ArcSwapOption::empty(),
+        reload_failures: Default::default(),
+        turns: Default::default(),
+        draining: AtomicBool::new(false),
+        wake: tokio::sync::Notify::new(),
+    };
+    if let Some(warning) = warning {
+        tracing::error!("{warning}");
+        control.note(now, EntryKind::State, None, json!({ "event": "lost", "why": warning.to_string() }));
+    }
+    Ok(control)
+}
+
+/// Opens the state directory; a predecessor that is just ending is waited for.
+async fn open_state_dir(path: &Path) -> Result<LocalDir, StoreError> {
+    let end = Instant::now() + STATE_DIR_WAIT;
+    loop {
+        match LocalDir::open(path) {
+            Err(error @ StoreError::InUse { .. }) if Instant::now() < end => {
+                tracing::info!("{error}; waiting");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn read_blob(blobs: &dyn Blobs, name: &str) -> Option<String> {
+    match blobs.get(name) {
+        Ok(bytes) => String::from_utf8(bytes?).inspect_err(|why| tracing::warn!("{name}: {why}")).ok(),
+        Err(error) => {
+            tracing::warn!("{error}");
+            None
+        }
+    }
+}
+
+/// Waits a little for names and first probes, so that the first decision is not made blind.
+async fn first_signals(control: &Control, settings: &Settings) {
+    control.signals.resolver.reconcile(&settings.backends);
+    control.signals.probes.reconcile(&settings.backends);
+    control.signals.resolver.resolve_all(FIRST_SIGNALS_WAIT).await;
+    let mut changes = control.signals.probes.changes();
+    let known = async {
+        while !control.signals.probes.all_known() && changes.changed().await.is_ok() {}
+    };
+    if timeout(FIRST_SIGNALS_WAIT, known).await.is_err() {
+        tracing::warn!("not every backend answered its first probe in time; those that did not are left out");
+    }
+}
+
+/// The loop: a turn every tick, and at once when woken.
+async fn turns(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let tick = control.active.load().settings.tick;
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(tick) => {}
+            () = control.wake.notified() => {}
+        }
+        let turning = control.clone();
+        let turned = tokio::task::spawn_blocking(move || turning.turn(Timestamp::now())).await;
+        if let Err(error) = turned {
+            tracing::error!(%error, "a decision failed; traffic goes on as before, and it is tried again");
+        }
+        tokio::time::sleep(WAKE_SPACING).await;
+    }
+}
+
+/// Wakes the loop when a backend's health or addresses change.
+async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
+    let mut health = control.signals.probes.changes();
+    let mut names = control.signals.resolver.changes();
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            changed = health.changed() => if changed.is_err() { return },
+            changed = names.changed() => if changed.is_err() { return },
+        }
+        control.wake.notify_one();
+    }
+}
+
+async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: watch::Receiver<bool>) {
+    let admin = &control.active.load().settings.admin;
+    let options = admin::Options { tokens: admin.tokens.clone(), tls: admin.tls.clone() };
+    let shutdown = async move {
+        // An error means that the program is ending without having said so.
+        let _ = stopped.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = admin::serve(socket, options, control.clone(), shutdown).await {
+        tracing::error!(%error, "the admin API has ended; traffic goes on");
+    }
+}
+
+/// Reloads when the file changes, also by a swapped symbolic link as Kubernetes does it.
+async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Receiver<bool>) {
+    let mut seen = FileMark::of(&path);
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(FILE_WATCH_INTERVAL) => {}
+        }
+        let mark = FileMark::of(&path);
+        // A file that is missing for a moment is being replaced.
+        if mark.is_none() || mark == seen {
+            continue;
+        }
+        seen = mark;
+        let reloading = control.clone();
+        let reloaded = tokio::task::spawn_blocking(move || reloading.reload_as("file watch").is_ok()).await;
+        if let Err(error) = reloaded {
+            tracing::error!(%error, "a reload failed");
+        }
+    }
+}
+
+/// What tells one content of a file from another without reading it.
+#[derive(PartialEq)]
+struct FileMark {
+    modified: Option<std::time::SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl FileMark {
+    fn of(path: &Path) -> Option<FileMark> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
+    }
+}

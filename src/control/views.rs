@@ -1,0 +1,177 @@
+//! The answers of the admin API: plain data, read from the last decisions.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    BackendId, Cause, Decision, Fallback, Health, OverrideKind, RouteId, Share, Timestamp, UnitCost,
+};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: f64,
+    /// Counts successful loads of the configuration, from 1.
+    pub config_generation: u64,
+    /// Why the last reload was refused; absent when it succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_error: Option<String>,
+    /// Seconds since the last decision was published. Grows when the control loop is stuck; traffic goes on.
+    pub decision_age_seconds: f64,
+    /// Whether the process is draining.
+    pub draining: bool,
+    /// Feeds and other signals that are at fault, one sentence each.
+    pub warnings: Vec<String>,
+    /// Every route.
+    pub routes: Vec<RouteStatus>,
+    /// Overrides that hold now.
+    pub overrides: Vec<OverrideStatus>,
+}
+
+/// One route in `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// Its name.
+    pub route: RouteId,
+    /// Requests per second that clients send.
+    pub demand_rps: f64,
+    /// Why traffic goes where it goes, in words.
+    pub reason: String,
+    /// The same as a stable name.
+    pub reason_code: String,
+    /// Which constraint had to be given up.
+    pub fallback: Fallback,
+    /// Its backends, in the operator's order.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// One backend of a route in `GET /v1/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub backend: BackendId,
+    /// Part of the route's requests that go there.
+    pub share: f64,
+    /// Part towards which the ramp moves.
+    pub target_share: f64,
+    /// What the probes say.
+    pub health: Health,
+    /// What the last failed probe said; absent while healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_error: Option<String>,
+    /// What keeps it from serving, or from serving more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<Cause>,
+    /// Median time to first byte over the last minute, in seconds.
+    pub latency_p50_seconds: Option<f64>,
+    /// 95th percentile of it.
+    pub latency_p95_seconds: Option<f64>,
+    /// Smoothed time to the first byte of a probe, in seconds.
+    pub probe_seconds: Option<f64>,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Requests per second over the last minute.
+    pub rps: f64,
+    /// What one more request costs there beyond the paid minimum, in USD per 1,000 requests, term by term.
+    pub unit_cost: Option<UnitCost>,
+    /// The sum of the terms.
+    pub unit_cost_usd_per_1k: Option<f64>,
+    /// Seconds since the price behind it was last confirmed.
+    pub price_age_seconds: Option<f64>,
+}
+
+/// An override with the time it has left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OverrideStatus {
+    /// The override.
+    #[serde(flatten)]
+    pub item: crate::model::Override,
+    /// Seconds until it ends by itself.
+    pub remaining_seconds: f64,
+}
+
+/// `GET /v1/routes/{route}/explain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The route.
+    pub route: RouteId,
+    /// The decision in words.
+    pub summary: String,
+    /// What would have to change for another decision, in words.
+    pub what_would_change_it: String,
+    /// The constraint that binds, in words; absent when none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<String>,
+    /// The decision, field by field.
+    pub decision: Decision,
+    /// The prices behind each backend's cost.
+    pub prices: Vec<crate::signals::prices::PriceReport>,
+    /// The last move of this route; absent when none was made since the state was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_move: Option<LastMove>,
+}
+
+/// When and why traffic of a route last moved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LastMove {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// The body of `POST /v1/overrides`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOverride {
+    /// What it does.
+    pub kind: OverrideKind,
+    /// The only route it holds for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<RouteId>,
+    /// The backend it is about; required but for `freeze`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendId>,
+    /// Required for `cap`, optional for `pin`, refused for the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+    /// How long it holds, `"30m"`.
+    pub ttl: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Longest time an override may hold: it is for incidents; what lasts belongs into the configuration.
+pub const OVERRIDE_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Longest reason accepted, in bytes.
+pub const OVERRIDE_REASON_LEN_MAX: usize = 500;
+
+/// Why an override was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OverrideError {
+    /// What was asked for makes no sense: 422.
+    #[error("{0}")]
+    Invalid(String),
+    /// The state directory is full: 507.
+    #[error("{0}")]
+    NoSpace(String),
+    /// It could not be stored for another reason: 503.
+    #[error("{0}")]
+    NotStored(String),
+}
+
+/// Why a reload was refused. The running configuration stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The file has faults: 422.
+    #[error("{0}")]
+    Invalid(crate::config::Faults),
+    /// What changed cannot change while running: 409.
+    #[error("{0}")]
+    NeedsRestart(String),
+}

@@ -1,0 +1,107 @@
+//! What Tradewind itself says to clients: errors in the shape of the OpenAI API, so that its SDKs raise them as they raise
+//! the backend's own.
+
+use bytes::Bytes;
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+/// When to come back if no backend may serve, in seconds: about the time a restarted pod or a probe needs.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// Why a request is not served by a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No route matches.
+    NoRoute,
+    /// No backend of the route may serve.
+    NothingEligible,
+    /// No connection to any backend could be made.
+    Unreachable,
+    /// The backend broke before it answered.
+    Broken,
+    /// The backend said nothing for too long.
+    Timeout,
+    /// The request itself is not valid HTTP.
+    BadRequest,
+    /// A fault of Tradewind's own.
+    Internal,
+}
+
+impl Refusal {
+    /// HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Refusal::NoRoute => 404,
+            Refusal::NothingEligible => 503,
+            Refusal::Unreachable | Refusal::Broken => 502,
+            Refusal::Timeout => 504,
+            Refusal::BadRequest => 400,
+            Refusal::Internal => 500,
+        }
+    }
+
+    /// `type`, `code` and `message` of the error. They tell the client what it may know: no backend's name or address.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Refusal::NoRoute => ("invalid_request_error", "no_route", "No route matches this request."),
+            Refusal::NothingEligible => (
+                "service_unavailable",
+                "no_backend_available",
+                "No backend can serve this request now. Try again after the time in Retry-After.",
+            ),
+            Refusal::Unreachable => ("bad_gateway", "backend_unreachable", "No backend could be reached."),
+            Refusal::Broken => {
+                ("bad_gateway", "backend_failed", "The backend failed before it answered this request.")
+            }
+            Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
+            Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
+            Refusal::Internal => ("server_error", "internal_error", "The request could not be handled."),
+        }
+    }
+
+    fn body(self) -> Bytes {
+        let (kind, code, message) = self.words();
+        let error = serde_json::json!({
+            "error": { "message": message, "type": kind, "param": null, "code": code }
+        });
+        Bytes::from(error.to_string())
+    }
+
+    /// Answers the client. The connection is closed unless the request was read to its end: what is left of its body must
+    /// not be taken for the next request.
+    ///
+    /// # Errors
+    /// When the client cannot be written to.
+    pub async fn answer(self, session: &mut Session, request_id: &str) -> Result<()> {
+        let body = self.body();
+        let mut header = ResponseHeader::build(self.status(), Some(5))?;
+        header.insert_header("content-type", "application/json")?;
+        header.insert_header("content-length", body.len())?;
+        header.insert_header("x-request-id", request_id)?;
+        if self == Refusal::NothingEligible {
+            header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
+        }
+        if !session.as_mut().is_body_done() {
+            session.set_keepalive(None);
+        }
+        let is_head = session.req_header().method == http::Method::HEAD;
+        session.write_response_header(Box::new(header), is_head).await?;
+        if !is_head {
+            session.write_response_body(Some(body), true).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_shape_of_the_openai_api() {
+        let error: serde_json::Value = serde_json::from_slice(&Refusal::NothingEligible.body()).unwrap();
+        assert_eq!(error["error"]["code"], "no_backend_available");
+        assert!(error["error"]["message"].is_string() && error["error"]["type"].is_string());
+    }
+}

@@ -1,0 +1,393 @@
+//! The phases of a request.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+use pingora_core::{
+    Error, ErrorSource, ErrorType, Result, RetryType, modules::http::HttpModules,
+    upstreams::peer::HttpPeer,
+};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use super::{
+    answers::Refusal,
+    matcher::Request,
+    pick::ATTEMPTS_MAX,
+    table::{Lane, Table, Target},
+};
+use crate::signals::traffic::{Meter, Outcome, RetryReason};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_TRADEWIND_BACKEND: HeaderName = HeaderName::from_static("x-tradewind-backend");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Longest request id that is passed on; a longer one is replaced.
+const REQUEST_ID_LEN_MAX: usize = 128;
+
+/// The status by which a request is counted whose client left before it was answered (nginx's convention).
+const CLIENT_LEFT: u16 = 499;
+
+/// Serves requests by the table.
+pub struct Handler {
+    table: Arc<ArcSwap<Table>>,
+}
+
+impl Handler {
+    /// Serves by whatever `table` holds when a request arrives.
+    pub fn new(table: Arc<ArcSwap<Table>>) -> Handler {
+        Handler { table }
+    }
+}
+
+/// What is known about a request under way.
+pub struct Context {
+    started: Instant,
+    request_id: HeaderValue,
+    /// The table as it was when the request arrived, and the route's place in it.
+    found: Option<(Arc<Table>, usize)>,
+    position: u32,
+    tried: [usize; ATTEMPTS_MAX],
+    attempts: usize,
+    attempt: Option<Attempt>,
+    refusal: Option<Refusal>,
+}
+
+/// A request at a backend. Counted as under way until it is dropped.
+struct Attempt {
+    target: usize,
+    meter: Arc<Meter>,
+    started: Instant,
+    answered: Option<Duration>,
+    first_byte: Option<Duration>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.meter.leave();
+    }
+}
+
+impl Context {
+    fn lane(&self) -> Option<&Lane> {
+        self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
+    }
+
+    fn target(&self) -> Option<&Target> {
+        let (table, _) = self.found.as_ref()?;
+        self.attempt.as_ref().map(|attempt| &table.targets[attempt.target])
+    }
+
+    fn tried(&self) -> &[usize] {
+        &self.tried[..self.attempts]
+    }
+
+    /// The backend for the next attempt: by the shares at first, then the best that was not tried; a backend with several
+    /// addresses may be tried again at another one when there is no other backend.
+    fn choose(&self, table: &Table, lane: &Lane) -> Option<usize> {
+        if self.attempts == 0 {
+            return lane.division.at(self.position);
+        }
+        lane.division.next_untried(self.tried()).or_else(|| {
+            let last = *self.tried().last()?;
+            (self.attempts < table.targets[last].addresses()).then_some(last)
+        })
+    }
+
+    /// Gives up the attempt under way. Says whether another one may be made.
+    fn give_up(&mut self, reason: RetryReason) -> bool {
+        let Some(attempt) = self.attempt.take() else { return false };
+        let another = self.attempts < ATTEMPTS_MAX
+            && self.found.as_ref().is_some_and(|(table, lane)| self.choose(table, &table.lanes[*lane]).is_some());
+        if another {
+            attempt.meter.retried(reason);
+        } else {
+            // The last attempt stays: it is the one whose backend failed the request.
+            self.attempt = Some(attempt);
+        }
+        another
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Box<Error> {
+        self.refusal = Some(refusal);
+        Error::new(ErrorType::HTTPStatus(refusal.status()))
+    }
+
+    fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+}
+
+/// A request as the matcher sees it.
+struct Incoming<'a>(&'a RequestHeader);
+
+impl Request for Incoming<'_> {
+    fn host(&self) -> Option<&str> {
+        // An absolute request target decides over the Host header (RFC 9112, 3.2.2); HTTP/2 has `:authority` there.
+        let authority = match self.0.uri.authority() {
+            Some(authority) => authority.as_str(),
+            None => self.0.headers.get(header::HOST)?.to_str().ok()?,
+        };
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        match host.strip_prefix('[') {
+            Some(v6) => v6.split(']').next(),
+            None => host.split(':').next(),
+        }
+    }
+
+    fn path(&self) -> &str {
+        self.0.uri.path()
+    }
+
+    fn has_header(&self, name: &str, value: &str) -> bool {
+        self.0.headers.get_all(name).iter().any(|found| found.as_bytes() == value.as_bytes())
+    }
+}
+
+/// The client's request id, or a new one.
+fn request_id(request: &RequestHeader) -> HeaderValue {
+    match request.headers.get(&X_REQUEST_ID) {
+        Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.to_str().is_ok() => id.clone(),
+        _ => {
+            let mut text = [0u8; 32];
+            let mut bits = fastrand::u128(..);
+            for digit in &mut text {
+                *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
+                bits >>= 4;
+            }
+            HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Handler {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context {
+            started: Instant::now(),
+            request_id: HeaderValue::from_static(""),
+            found: None,
+            position: 0,
+            tried: [0; ATTEMPTS_MAX],
+            attempts: 0,
+            attempt: None,
+            refusal: None,
+        }
+    }
+
+    // Responses pass through as they are: no compression module, so none is asked for every chunk.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        if ctx.found.is_none() {
+            let request = session.req_header();
+            ctx.request_id = request_id(request);
+            let table = self.table.load_full();
+            let Some(lane) = table.matcher.find(&Incoming(request)) else {
+                return Err(ctx.refuse(Refusal::NoRoute));
+            };
+            ctx.position = table.lanes[lane].division.next_position();
+            ctx.found = Some((table, lane));
+        }
+        let chosen = ctx.found.as_ref().and_then(|(table, lane)| {
+            let lane = &table.lanes[*lane];
+            let target = ctx.choose(table, lane)?;
+            // The low bits of the position spread independently of the high ones, which chose the backend.
+            let peer = table.targets[target].peer((ctx.position & 0xffff) as usize + ctx.attempts)?;
+            Some((target, peer, lane.meter(target).clone()))
+        });
+        let Some((target, peer, meter)) = chosen else {
+            return Err(ctx.refuse(Refusal::NothingEligible));
+        };
+        meter.enter();
+        ctx.tried[ctx.attempts] = target;
+        ctx.attempts += 1;
+        let started = if ctx.attempts == 1 { ctx.started } else { Instant::now() };
+        ctx.attempt = Some(Attempt { target, meter, started, answered: None, first_byte: None });
+        Ok(peer)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // What a client says about proxies before us is not to be believed without knowing them.
+        if let Some(host) = request.headers.get(header::HOST).cloned() {
+            request.insert_header(X_FORWARDED_HOST, host)?;
+        }
+        if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
+            request.insert_header(X_FORWARDED_FOR, client.ip().to_string())?;
+        }
+        let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        request.insert_header(X_FORWARDED_PROTO, if tls { "https" } else { "http" })?;
+        request.remove_header(&header::FORWARDED);
+        request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        if let Some(target) = ctx.target() {
+            request.insert_header(header::HOST, target.authority.clone())?;
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        // 1xx answers come before the answer.
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        if let Some(attempt) = ctx.attempt.as_mut() {
+            attempt.answered.get_or_insert_with(|| attempt.started.elapsed());
+        }
+        response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.expose_routing);
+        if exposed && let Some(target) = ctx.target() {
+            response.insert_header(X_TRADEWIND_BACKEND, target.id_header.clone())?;
+            let ms = ctx.started.elapsed().as_secs_f64() * 1e3;
+            response.append_header(SERVER_TIMING, format!("backend;desc={};dur={ms:.1}", target.id))?;
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if let Some(attempt) = ctx.attempt.as_mut()
+            && attempt.first_byte.is_none()
+            && body.as_ref().is_some_and(|bytes| !bytes.is_empty())
+        {
+            attempt.first_byte = Some(attempt.started.elapsed());
+        }
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        let another = ctx.give_up(RetryReason::Connect);
+        if !another {
+            ctx.refusal = Some(Refusal::Unreachable);
+        }
+        e.set_retry(another);
+        e
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        ctx: &mut Context,
+        _client_reused: bool,
+    ) -> Box<Error> {
+        let mut e = e.more_context(format!("backend at {peer}"));
+        // Refused before it was processed: HTTP/2 REFUSED_STREAM, or GOAWAY below this stream. Pingora decides these.
+        let refused = matches!(e.retry, RetryType::Decided(true));
+        let idempotent = session.req_header().method.is_idempotent();
+        let clean = session.response_written().is_none()
+            && !session.as_ref().retry_buffer_truncated()
+            && *e.esource() != ErrorSource::Downstream;
+        let another = clean
+            && (refused || idempotent)
+            && ctx.give_up(if refused { RetryReason::Refused } else { RetryReason::Broken });
+        e.set_retry(another);
+        e
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
+        // Once an answer has begun there is nothing left to say: the connection is closed without the end of the body (or
+        // the stream reset), so the client sees that the answer is not complete.
+        if let Some(begun) = session.response_written() {
+            return FailToProxy { error_code: begun.status.as_u16(), can_reuse_downstream: false };
+        }
+        let refusal = ctx.refusal.unwrap_or_else(|| refusal_of(e));
+        if *e.esource() == ErrorSource::Downstream && refusal == Refusal::Internal {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        ctx.refusal = Some(refusal);
+        if ctx.request_id.is_empty() {
+            ctx.request_id = request_id(session.req_header());
+        }
+        if let Err(error) = refusal.answer(session, ctx.request_id()).await {
+            tracing::debug!(%error, "the client left before it could be told of an error");
+        }
+        // The routing answers of Tradewind leave the connection as it was; a failed exchange does not.
+        let before_backend = matches!(refusal, Refusal::NoRoute | Refusal::NothingEligible);
+        FailToProxy { error_code: refusal.status(), can_reuse_downstream: before_backend }
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
+        let code = match session.response_written() {
+            Some(response) => response.status.as_u16(),
+            None => CLIENT_LEFT,
+        };
+        let by_client = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
+        let outcome = Outcome {
+            code,
+            failed: (e.is_some() && !by_client) || code >= 500,
+            duration: ctx.started.elapsed(),
+            first_byte: ctx.attempt.as_ref().and_then(|a| a.first_byte.or(a.answered)),
+            bytes_received: session.as_ref().body_bytes_read() as u64,
+            bytes_sent: session.as_ref().body_bytes_sent() as u64,
+        };
+        match (&ctx.attempt, ctx.lane()) {
+            (Some(attempt), _) => attempt.meter.finish(&outcome),
+            (None, Some(lane)) => lane.refused.finish(&outcome),
+            (None, None) => self.table.load().unmatched.finish(&outcome),
+        }
+        if let Some(error) = e {
+            let (route, backend) = (ctx.lane().map(|l| &l.id), ctx.target().map(|t| &t.id));
+            tracing::debug!(%error, ?route, ?backend, code, request_id = ctx.request_id(), "a request failed");
+        }
+        ctx.attempt = None;
+    }
+
+    // Failures are counted by route, backend and code; a line for each would fill the disk in the very hour of an outage.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// What to tell the client about an error that no phase has named yet.
+fn refusal_of(e: &Error) -> Refusal {
+    match (e.esource(), e.etype()) {
+        (_, ErrorType::HTTPStatus(400)) => Refusal::BadRequest,
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Refusal::Timeout,
+        (ErrorSource::Upstream, _) => Refusal::Broken,
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Refusal::BadRequest,
+        _ => Refusal::Internal,
+    }
+}

@@ -1,0 +1,210 @@
+//! Which route a request belongs to: a few hash look-ups, whatever the number of routes.
+
+use std::collections::HashMap;
+
+use crate::model::{HeaderMatch, HostPattern, PathPattern, RouteMatch};
+
+/// Longest path, in segments, whose prefixes are looked up; what lies deeper matches by its first segments. It bounds the
+/// work that a client can cause with slashes.
+const SEGMENTS_MAX: usize = 32;
+
+/// A route's index and the headers that must be present.
+#[derive(Debug)]
+struct Candidate {
+    headers: Vec<HeaderMatch>,
+    route: usize,
+}
+
+/// The paths of one host pattern. Candidates are in order: more header conditions first.
+#[derive(Debug, Default)]
+struct Paths {
+    exact: HashMap<String, Vec<Candidate>>,
+    prefix: HashMap<String, Vec<Candidate>>,
+}
+
+/// Finds the most specific route for a request; see [`RouteMatch`] for what that means.
+#[derive(Debug, Default)]
+pub struct Matcher {
+    exact_hosts: HashMap<String, Paths>,
+    /// Longest suffix first.
+    suffix_hosts: Vec<(String, Paths)>,
+    any_host: Paths,
+}
+
+/// What a matcher asks a request for.
+pub trait Request {
+    /// Host without port, as the client wrote it; `None` if there is none.
+    fn host(&self) -> Option<&str>;
+    /// Path without query.
+    fn path(&self) -> &str;
+    /// Whether a header with this (lower-case) name has this value.
+    fn has_header(&self, name: &str, value: &str) -> bool;
+}
+
+impl Matcher {
+    /// A matcher that answers with the position of the condition in `conditions`.
+    pub fn new<'a>(conditions: impl Iterator<Item = &'a RouteMatch>) -> Matcher {
+        let mut matcher = Matcher::default();
+        for (route, condition) in conditions.enumerate() {
+            let paths = matcher.paths_of(&condition.host);
+            let (map, path) = match &condition.path {
+                PathPattern::Exact(path) => (&mut paths.exact, path),
+                PathPattern::Prefix(path) => (&mut paths.prefix, path),
+            };
+            let candidates = map.entry(path.clone()).or_default();
+            candidates.push(Candidate { headers: condition.headers.clone(), route });
+            candidates.sort_by_key(|c| std::cmp::Reverse(c.headers.len()));
+        }
+        matcher.suffix_hosts.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        matcher
+    }
+
+    fn paths_of(&mut self, host: &HostPattern) -> &mut Paths {
+        match host {
+            HostPattern::Any => &mut self.any_host,
+            HostPattern::Exact(host) => self.exact_hosts.entry(host.clone()).or_default(),
+            HostPattern::Suffix(suffix) => {
+                let place = self.suffix_hosts.iter().position(|(s, _)| s == suffix).unwrap_or_else(|| {
+                    self.suffix_hosts.push((suffix.clone(), Paths::default()));
+                    self.suffix_hosts.len() - 1
+                });
+                &mut self.suffix_hosts[place].1
+            }
+        }
+    }
+
+    /// The position of the most specific condition that holds.
+    pub fn find(&self, request: &impl Request) -> Option<usize> {
+        if (!self.exact_hosts.is_empty() || !self.suffix_hosts.is_empty())
+            && let Some(host) = request.host()
+            && let Some(route) = self.find_by_host(host, request)
+        {
+            return Some(route);
+        }
+        self.any_host.find(request)
+    }
+
+    fn find_by_host(&self, host: &str, request: &impl Request) -> Option<usize> {
+        let lower;
+        let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            lower = host.to_ascii_lowercase();
+            &lower
+        } else {
+            host
+        };
+        if let Some(route) = self.exact_hosts.get(host).and_then(|paths| paths.find(request)) {
+            return Some(route);
+        }
+        self.suffix_hosts
+            .iter()
+            .filter(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str()))
+            .find_map(|(_, paths)| paths.find(request))
+    }
+}
+
+impl Paths {
+    fn find(&self, request: &impl Request) -> Option<usize> {
+        let path = request.path();
+        let first = |candidates: &Vec<Candidate>| {
+            let holds = |c: &&Candidate| c.headers.iter().all(|h| request.has_header(&h.name, &h.value));
+            candidates.iter().find(holds).map(|c| c.route)
+        };
+        if let Some(route) = self.exact.get(path).and_then(first) {
+            return Some(route);
+        }
+        if self.prefix.is_empty() {
+            return None;
+        }
+        let mut end = segments_end(path);
+        loop {
+            if let Some(route) = self.prefix.get(&path[..end]).and_then(first) {
+                return Some(route);
+            }
+            if end == 0 {
+                return None;
+            }
+            end = path[..end].rfind('/').unwrap_or(0);
+        }
+    }
+}
+
+/// Where the first [`SEGMENTS_MAX`] segments of a path end.
+fn segments_end(path: &str) -> usize {
+    path.bytes()
+        .enumerate()
+        .filter(|(_, byte)| *byte == b'/')
+        .nth(SEGMENTS_MAX)
+        .map_or(path.len(), |(position, _)| position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fake(&'static str, &'static str, Option<(&'static str, &'static str)>);
+
+    impl Request for Fake {
+        fn host(&self) -> Option<&str> {
+            Some(self.0)
+        }
+        fn path(&self) -> &str {
+            self.1
+        }
+        fn has_header(&self, name: &str, value: &str) -> bool {
+            self.2 == Some((name, value))
+        }
+    }
+
+    fn condition(host: HostPattern, path: PathPattern, headers: &[(&str, &str)]) -> RouteMatch {
+        let headers =
+            headers.iter().map(|(n, v)| HeaderMatch { name: (*n).into(), value: (*v).into() }).collect();
+        RouteMatch { host, path, headers }
+    }
+
+    #[test]
+    fn the_most_specific_condition_wins() {
+        let prefix = |p: &str| PathPattern::Prefix(p.into());
+        let conditions = [
+            condition(HostPattern::Any, prefix(""), &[]),
+            condition(HostPattern::Any, prefix("/v1"), &[]),
+            condition(HostPattern::Any, PathPattern::Exact("/v1/models".into()), &[]),
+            condition(HostPattern::Any, prefix("/v1"), &[("x-tier", "gold")]),
+            condition(HostPattern::Suffix(".example.com".into()), prefix(""), &[]),
+            condition(HostPattern::Suffix(".eu.example.com".into()), prefix(""), &[]),
+            condition(HostPattern::Exact("api.example.com".into()), prefix("/v1"), &[]),
+        ];
+        let matcher = Matcher::new(conditions.iter());
+        let cases = [
+            (Fake("x", "/", None), 0),
+            (Fake("x", "/v1", None), 1),
+            (Fake("x", "/v1/chat/completions", None), 1),
+            (Fake("x", "/v10", None), 0),
+            (Fake("x", "/v1/models", None), 2),
+            (Fake("x", "/v1/models", Some(("x-tier", "gold"))), 2),
+            (Fake("x", "/v1/chat", Some(("x-tier", "gold"))), 3),
+            (Fake("a.example.com", "/v1/chat", None), 4),
+            (Fake("a.eu.example.com", "/v1/chat", None), 5),
+            (Fake("API.example.com", "/v1/chat", None), 6),
+            (Fake("api.example.com", "/other", None), 4),
+            (Fake("example.com", "/other", None), 0),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(matcher.find(&request), Some(expected), "{} {}", request.0, request.1);
+        }
+    }
+
+    #[test]
+    fn nothing_matches_nothing() {
+        let conditions = [condition(HostPattern::Any, PathPattern::Prefix("/v1".into()), &[])];
+        let matcher = Matcher::new(conditions.iter());
+        for path in ["/", "", "*", "/v2/x", "/v1x"] {
+            assert_eq!(matcher.find(&Fake("x", path, None)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_slashes_costs_a_bounded_number_of_look_ups() {
+        let path = "/".repeat(60_000);
+        assert_eq!(segments_end(&path), SEGMENTS_MAX);
+    }
+}

@@ -1,0 +1,15 @@
+//! The request path: match a route, pick a backend from the table, forward, count. Reads one `ArcSwap`, takes no lock,
+//! knows no price and no rule.
+//!
+//! Read in this order: [`table`] (what it reads), [`matcher`] (which route), [`pick`] (which backend), [`handler`] (the
+//! phases of a request), [`answers`] (what Tradewind itself says to clients) and [`front`] (sockets and threads).
+
+pub mod answers;
+pub mod front;
+pub mod handler;
+pub mod matcher;
+pub mod pick;
+pub mod table;
+
+pub use front::{Front, FrontOptions};
+pub use table::{Publisher, Table};

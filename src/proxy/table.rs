@@ -1,0 +1,194 @@
+//! The routing table as the request path reads it: everything that can be prepared beforehand is.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use pingora_core::{protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::{WrappedX509, parse_x509}};
+
+use super::{matcher::Matcher, pick::Division};
+use crate::{
+    model::{Backend, BackendId, Endpoint, Protocol, RouteId, RoutingTable},
+    signals::traffic::{Meter, Meters},
+};
+
+/// Longest wait for a TCP connection. Two SYNs are lost before it ends; a live cluster on another continent answers within
+/// 0.3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Longest wait for TCP and TLS together.
+const TOTAL_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest silence of a backend, before or between bytes. As long as the OpenAI SDKs wait by default.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long an unused connection to a backend is kept; below the 60 s after which common load balancers close theirs.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// A backend, ready to be connected to.
+#[derive(Debug)]
+pub struct Target {
+    /// Its name.
+    pub id: BackendId,
+    /// Its name as a header value.
+    pub id_header: HeaderValue,
+    /// What the `Host` header of its requests says.
+    pub authority: HeaderValue,
+    /// One for each address.
+    peers: Box<[HttpPeer]>,
+}
+
+impl Target {
+    /// How many addresses its name resolved to.
+    pub fn addresses(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// A peer for a request; `turn` goes round the addresses. `None` if the backend has none.
+    pub fn peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
+        match &*self.peers {
+            [] => None,
+            [only] => Some(Box::new(only.clone())),
+            peers => Some(Box::new(peers[turn % peers.len()].clone())),
+        }
+    }
+}
+
+/// A route, ready to be used.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its name.
+    pub id: RouteId,
+    /// How its requests are divided.
+    pub division: Division,
+    /// Counters for each backend, parallel to [`Table::targets`]; `None` for those that do not serve the route.
+    meters: Box<[Option<Arc<Meter>>]>,
+    /// Counters for answers that Tradewind gives itself.
+    pub refused: Arc<Meter>,
+}
+
+impl Lane {
+    /// The counters for a backend of this route.
+    pub fn meter(&self, target: usize) -> &Arc<Meter> {
+        self.meters[target].as_ref().unwrap_or(&self.refused)
+    }
+}
+
+/// What the request path reads.
+#[derive(Debug)]
+pub struct Table {
+    /// Finds the lane of a request.
+    pub matcher: Matcher,
+    /// All routes.
+    pub lanes: Box<[Lane]>,
+    /// All backends.
+    pub targets: Box<[Target]>,
+    /// Counters for requests that match no route.
+    pub unmatched: Arc<Meter>,
+    /// Whether answers name the backend.
+    pub expose_routing: bool,
+}
+
+impl Table {
+    /// A table in which nothing matches.
+    pub fn empty(meters: &Meters) -> Table {
+        Table {
+            matcher: Matcher::default(),
+            lanes: Box::default(),
+            targets: Box::default(),
+            unmatched: meters.get(None, None),
+            expose_routing: false,
+        }
+    }
+
+    fn new(plan: &RoutingTable, meters: &Meters, expose_routing: bool, before: &Table) -> Table {
+        let targets: Box<[Target]> =
+            plan.backends.iter().map(|entry| target(&entry.backend, &entry.addresses)).collect();
+        let lanes = plan
+            .routes
+            .iter()
+            .map(|entry| {
+                let id = entry.route.id.clone();
+                let mut own = vec![None; targets.len()];
+                for (backend, _) in &entry.shares {
+                    own[*backend] = Some(meters.get(Some(&id), Some(&targets[*backend].id)));
+                }
+                let division = Division::new(&entry.shares, &entry.failover, fastrand::u32(..));
+                if let Some(lane) = before.lanes.iter().find(|lane| lane.id == id) {
+                    division.continue_from(&lane.division);
+                }
+                Lane { division, meters: own.into(), refused: meters.get(Some(&id), None), id }
+            })
+            .collect();
+        Table {
+            matcher: Matcher::new(plan.routes.iter().map(|entry| &entry.route.matches)),
+            lanes,
+            targets,
+            unmatched: meters.get(None, None),
+            expose_routing,
+        }
+    }
+}
+
+fn target(backend: &Backend, addresses: &[SocketAddr]) -> Target {
+    let header = |text: &str| {
+        HeaderValue::from_str(text).unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
+    };
+    Target {
+        id: backend.id.clone(),
+        id_header: header(backend.id.as_str()),
+        authority: header(&backend.endpoint.authority()),
+        peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
+    }
+}
+
+fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
+    let Endpoint { tls, host, .. } = &backend.endpoint;
+    let mut peer = HttpPeer::new(address, *tls, host.clone());
+    let options = &mut peer.options;
+    options.alpn = match (backend.protocol, tls) {
+        (Protocol::Auto, true) => ALPN::H2H1,
+        (Protocol::Auto, false) | (Protocol::Http1, _) => ALPN::H1,
+        (Protocol::Http2, _) => ALPN::H2,
+    };
+    options.connection_timeout = Some(CONNECT_TIMEOUT);
+    options.total_connection_timeout = Some(TOTAL_CONNECT_TIMEOUT);
+    options.read_timeout = Some(SILENCE_TIMEOUT);
+    options.write_timeout = Some(SILENCE_TIMEOUT);
+    options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
+    if !backend.ca.is_empty() {
+        options.ca = Some(backend.ca.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect());
+    }
+    peer
+}
+
+/// Replaces the table that requests read.
+#[derive(Debug)]
+pub struct Publisher {
+    current: Arc<ArcSwap<Table>>,
+    meters: Arc<Meters>,
+}
+
+impl Publisher {
+    /// Starts with a table in which nothing matches.
+    pub fn new(meters: Arc<Meters>) -> Publisher {
+        Publisher { current: Arc::new(ArcSwap::from_pointee(Table::empty(&meters))), meters }
+    }
+
+    /// What requests read.
+    pub fn current(&self) -> Arc<ArcSwap<Table>> {
+        self.current.clone()
+    }
+
+    /// The meters behind the table.
+    pub fn meters(&self) -> &Arc<Meters> {
+        &self.meters
+    }
+
+    /// Requests that arrive from now on see `plan`; those under way keep what they have.
+    pub fn publish(&self, plan: &RoutingTable, expose_routing: bool) {
+        let before = self.current.load();
+        let table = Table::new(plan, &self.meters, expose_routing, &before);
+        self.current.store(Arc::new(table));
+    }
+}

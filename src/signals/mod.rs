@@ -1,0 +1,17 @@
+//! Where observations come from. Each ends in a field of the [`Snapshot`](crate::model::Snapshot).
+//!
+//! - [`prices`]: what a node costs, from files; guarded against feeds that talk nonsense.
+//! - [`probes`]: whether a backend answers, and how fast.
+//! - [`traffic`]: what live traffic says: rates, latency, errors.
+//! - [`resolve`]: which addresses a backend's name has now.
+//!
+//! They run beside the request path and never in it. When one of them fails, what it said last stays, is marked, and ages
+//! into a stated fallback.
+
+#[cfg(test)]
+mod fixture;
+pub mod prices;
+pub mod probes;
+pub mod resolve;
+mod task;
+pub mod traffic;

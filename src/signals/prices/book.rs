@@ -1,0 +1,294 @@
+//! What every node costs, as far as anybody knows: the last good price of every key, and the doubts about it.
+//!
+//! No clock and no I/O: time is an argument, sources are read elsewhere.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    FeedFault, PriceKey, PriceSettings, PriceSource, Quote, Replay,
+    guard::{Doubt, Good, Limits, Verdict, judge},
+};
+use crate::model::{Cloud, Offer, Timestamp};
+
+/// The prices in use, and who says so.
+///
+/// - A quote is judged on its own (see the rules in `guard.rs`); what is not believed leaves the last good price in use.
+/// - A source that fails as a whole changes no price: its fault is recorded, and its prices age.
+/// - A key that a source no longer mentions keeps its last price, and ages.
+/// - Sources keep their prices apart. Where several know the same key, the first in the settings counts that is neither
+///   stale nor in doubt.
+#[derive(Debug)]
+pub struct PriceBook {
+    pub(super) stale_after: Duration,
+    max_step: f64,
+    pub(super) feeds: Vec<Feed>,
+    pub(super) markets: HashMap<Market, BTreeMap<Slot, Entry>>,
+}
+
+/// What a backend looks up: everything about a price but its zone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Market {
+    pub(super) cloud: Cloud,
+    pub(super) region: Arc<str>,
+    pub(super) instance_type: Arc<str>,
+    pub(super) offer: Offer,
+}
+
+/// One price of a market. Zones sort together, the region-wide price first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot {
+    pub(super) zone: Option<Arc<str>>,
+    pub(super) source: Arc<str>,
+}
+
+/// What is known about one price from one source.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entry {
+    pub(super) good: Option<Good>,
+    pub(super) doubt: Option<Doubt>,
+}
+
+/// What is known about one source.
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    pub(super) source: Arc<str>,
+    pub(super) fault: Option<Arc<str>>,
+    confirm_after: Duration,
+    replay: Option<Replay>,
+    /// When the replay began.
+    started: Option<Timestamp>,
+    last_good: Option<Timestamp>,
+}
+
+/// How a source is doing, for status and metrics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// Its name.
+    pub source: Arc<str>,
+    /// The last fetch that worked; `None` if none has.
+    pub last_good: Option<Timestamp>,
+    /// Why the last fetch did not work; `None` if it did, or none was tried.
+    pub fault: Option<Arc<str>>,
+    /// Prices that the source states and that are not believed.
+    pub held: usize,
+}
+
+/// What an operator should read in the log. `Display` says it in one sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// A source stopped working, or fails in another way than before.
+    Failed {
+        /// Its name.
+        source: Arc<str>,
+        /// What is wrong.
+        fault: Arc<str>,
+    },
+    /// A source works again.
+    Works {
+        /// Its name.
+        source: Arc<str>,
+    },
+    /// A price is not believed.
+    Held {
+        /// Which price.
+        key: PriceKey,
+        /// Who says so.
+        source: Arc<str>,
+        /// Why not.
+        why: Arc<str>,
+    },
+    /// A price that was held back is believed now, or plausible again.
+    Cleared {
+        /// Which price.
+        key: PriceKey,
+        /// Who says so.
+        source: Arc<str>,
+        /// The price in use from now on, USD per hour.
+        usd_per_hour: f64,
+    },
+}
+
+impl News {
+    /// Whether something got worse.
+    pub fn is_bad(&self) -> bool {
+        matches!(self, News::Failed { .. } | News::Held { .. })
+    }
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            News::Failed { source, fault } => write!(f, "prices from {source} stay as they are: {fault}"),
+            News::Works { source } => write!(f, "prices from {source} are read again"),
+            News::Held { key, source, why } => {
+                write!(f, "the price of {key} from {source} is held back: {why}")
+            }
+            News::Cleared { key, source, usd_per_hour } => {
+                write!(f, "the price of {key} from {source} is no longer held back: {usd_per_hour} USD/h")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PriceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.zone.as_ref().unwrap_or(&self.region);
+        write!(f, "{} {} in {} {place}", self.offer, self.instance_type, self.cloud)
+    }
+}
+
+impl PriceBook {
+    /// An empty book.
+    pub fn new(settings: &PriceSettings) -> PriceBook {
+        let mut book = PriceBook {
+            stale_after: settings.stale_after,
+            max_step: settings.max_step,
+            feeds: Vec::new(),
+            markets: HashMap::new(),
+        };
+        book.reconfigure(settings);
+        book
+    }
+
+    /// New settings. Prices of sources that are still there stay; those of sources that are gone go with them.
+    pub fn reconfigure(&mut self, settings: &PriceSettings) {
+        self.stale_after = settings.stale_after;
+        self.max_step = settings.max_step;
+        let old = std::mem::take(&mut self.feeds);
+        for source in &settings.sources {
+            let name = source.name();
+            if self.feeds.iter().any(|feed| feed.source == name) {
+                continue;
+            }
+            let PriceSource::File { replay, .. } = source;
+            let known = old.iter().find(|feed| feed.source == name);
+            // A reload must not start the recording over; another recording starts at its own beginning.
+            let started = known.filter(|feed| feed.replay == *replay).and_then(|feed| feed.started);
+            self.feeds.push(Feed {
+                confirm_after: source.confirm_after(settings.refresh),
+                replay: *replay,
+                started,
+                last_good: known.and_then(|feed| feed.last_good),
+                fault: known.and_then(|feed| feed.fault.clone()),
+                source: name,
+            });
+        }
+        let feeds = &self.feeds;
+        self.markets.retain(|_, slots| {
+            slots.retain(|slot, _| feeds.iter().any(|feed| feed.source == slot.source));
+            !slots.is_empty()
+        });
+    }
+
+    /// When the replay of `source` began: `now` if it has not begun yet.
+    pub(super) fn replay_start(&mut self, source: &PriceSource, now: Timestamp) -> Timestamp {
+        let name = source.name();
+        let feed = self.feeds.iter_mut().find(|feed| feed.source == name);
+        feed.map_or(now, |feed| *feed.started.get_or_insert(now))
+    }
+
+    /// Takes what `source` said at `now`. What a source says that is not in the settings is ignored.
+    ///
+    /// The answer is what changed for the worse or the better, for the log.
+    pub fn apply(
+        &mut self,
+        source: &Arc<str>,
+        quotes: Result<Vec<Quote>, FeedFault>,
+        now: Timestamp,
+    ) -> Vec<News> {
+        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.source == *source) else { return Vec::new() };
+        let source = &feed.source.clone();
+        let quotes = match quotes {
+            Ok(quotes) if quotes.is_empty() => Err(FeedFault(format!("{source} states no price at all"))),
+            other => other,
+        };
+        let quotes = match quotes {
+            Ok(quotes) => quotes,
+            Err(FeedFault(fault)) => {
+                if feed.fault.as_deref() == Some(&*fault) {
+                    return Vec::new();
+                }
+                let fault: Arc<str> = fault.into();
+                feed.fault = Some(fault.clone());
+                return vec![News::Failed { source: source.clone(), fault }];
+            }
+        };
+        feed.last_good = Some(now);
+        let mut news = Vec::new();
+        if feed.fault.take().is_some() {
+            news.push(News::Works { source: source.clone() });
+        }
+        let limits = Limits { max_step: self.max_step, confirm_after: feed.confirm_after };
+        news.extend(quotes.into_iter().filter_map(|quote| self.take(source, quote, now, limits)));
+        news
+    }
+
+    fn take(&mut self, source: &Arc<str>, quote: Quote, now: Timestamp, limits: Limits) -> Option<News> {
+        let entry = self.entry(&quote.key, source);
+        let verdict = judge(quote.usd_per_hour, entry.good.as_ref(), entry.doubt.as_ref(), now, limits);
+        match verdict {
+            Verdict::Believe(usd_per_hour) => {
+                entry.good = Some(Good { usd_per_hour, observed_at: quote.at, fetched_at: now });
+                entry.doubt.take()?;
+                Some(News::Cleared {
+                    key: quote.key,
+                    source: source.clone(),
+                    usd_per_hour: usd_per_hour.get(),
+                })
+            }
+            Verdict::Hold(doubt) => {
+                let known = entry.doubt.as_ref().is_some_and(|old| old.since == doubt.since);
+                let why = doubt.why.clone();
+                entry.doubt = Some(doubt);
+                (!known).then(|| News::Held { key: quote.key, source: source.clone(), why })
+            }
+        }
+    }
+
+    pub(super) fn entry(&mut self, key: &PriceKey, source: &Arc<str>) -> &mut Entry {
+        let market = Market {
+            cloud: key.cloud,
+            region: key.region.clone(),
+            instance_type: key.instance_type.clone(),
+            offer: key.offer,
+        };
+        let slot = Slot { zone: key.zone.clone(), source: source.clone() };
+        self.markets.entry(market).or_default().entry(slot).or_default()
+    }
+
+    /// Whether the price was not confirmed for longer than `stale_after`.
+    pub(super) fn is_stale(&self, good: &Good, now: Timestamp) -> bool {
+        now.duration_since(good.fetched_at) > self.stale_after_signed()
+    }
+
+    pub(super) fn stale_after_signed(&self) -> SignedDuration {
+        SignedDuration::try_from(self.stale_after).unwrap_or(SignedDuration::MAX)
+    }
+
+    pub(super) fn is_replay(&self, source: &Arc<str>) -> bool {
+        self.feeds.iter().any(|feed| feed.source == *source && feed.replay.is_some())
+    }
+
+    /// How every source is doing, in the order of the settings.
+    pub fn faults(&self) -> Vec<FeedStatus> {
+        let held = |source: &Arc<str>| {
+            let slots = self.markets.values().flatten();
+            slots.filter(|(slot, entry)| slot.source == *source && entry.doubt.is_some()).count()
+        };
+        let status = |feed: &Feed| FeedStatus {
+            source: feed.source.clone(),
+            last_good: feed.last_good,
+            fault: feed.fault.clone(),
+            held: held(&feed.source),
+        };
+        self.feeds.iter().map(status).collect()
+    }
+}

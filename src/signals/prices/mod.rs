@@ -1,0 +1,111 @@
+//! What a node costs: sources, and the book of what is in use.
+//!
+//! A source (a CSV file, live or replayed) says something; the [`PriceBook`] judges it, keeps the last good price of every
+//! key, and tells what a backend pays. [`PriceFeed`] carries one to the other. A request never reads any of this.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Cloud, Offer, Timestamp};
+
+mod book;
+mod feed;
+mod file;
+mod guard;
+mod saved;
+mod table;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use book::{FeedStatus, News, PriceBook};
+pub use feed::PriceFeed;
+pub use file::FileSource;
+pub use view::{PriceReport, ReportState};
+
+/// Where prices come from, and how far they are trusted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PriceSettings {
+    /// In order of precedence: where two sources know the same key, the earlier one counts while it can be trusted.
+    pub sources: Vec<PriceSource>,
+    /// From one fetch of a source to the next; a file is also read when it changes.
+    pub refresh: Duration,
+    /// A price that its source has not confirmed for longer than this is stale.
+    pub stale_after: Duration,
+    /// A price that rises or falls by more than this factor is held back until a later fetch confirms it. At least 1.
+    pub max_step: f64,
+}
+
+/// One source of prices.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PriceSource {
+    /// A CSV file with the columns `at,cloud,region,zone,instance_type,offer,usd_per_hour`.
+    File {
+        /// The file. Reread when it changes.
+        path: PathBuf,
+        /// History played back at speed; `None` for prices that hold now.
+        replay: Option<Replay>,
+    },
+}
+
+impl PriceSource {
+    /// Its name in reports and metrics, `file:prices.csv`, or `replay:prices.csv` for history played back.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            PriceSource::File { path, replay: None } => format!("file:{}", path.display()).into(),
+            PriceSource::File { path, replay: Some(_) } => format!("replay:{}", path.display()).into(),
+        }
+    }
+
+    /// How long after an implausible jump a fetch must still say the same to be believed: `refresh`, which passes `speed`
+    /// times as fast in a replay.
+    fn confirm_after(&self, refresh: Duration) -> Duration {
+        match self {
+            PriceSource::File { replay: Some(replay), .. } => {
+                Duration::try_from_secs_f64(refresh.as_secs_f64() / replay.speed).unwrap_or(refresh)
+            }
+            PriceSource::File { replay: None, .. } => refresh,
+        }
+    }
+}
+
+/// How recorded prices are played back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Replay {
+    /// The recorded moment that is "now" when the replay starts.
+    pub from: Timestamp,
+    /// Recorded seconds that pass in one real second. Finite and above 0.
+    pub speed: f64,
+}
+
+/// What a price is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PriceKey {
+    /// Who bills it.
+    pub cloud: Cloud,
+    /// The provider's region.
+    pub region: Arc<str>,
+    /// The availability zone; `None` if the price holds for the whole region.
+    pub zone: Option<Arc<str>>,
+    /// The provider's name of the machine.
+    pub instance_type: Arc<str>,
+    /// The terms.
+    pub offer: Offer,
+}
+
+/// What a source says, before anyone has judged it: the number may be anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quote {
+    /// What the price is for.
+    pub key: PriceKey,
+    /// From when the provider charges it.
+    pub at: Timestamp,
+    /// US dollars for an hour; zero, negative, infinite or not a number at all when the source is at fault.
+    pub usd_per_hour: f64,
+}
+
+/// Why a source as a whole said nothing that can be used. One sentence: what, where, found, expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FeedFault(pub String);

@@ -1,0 +1,9 @@
+//! Whether a backend answers, and how fast: active probes, one task a backend.
+
+mod board;
+mod client;
+mod standing;
+#[cfg(test)]
+mod tests;
+
+pub use board::ProbeBoard;

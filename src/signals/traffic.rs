@@ -1,0 +1,458 @@
+//! What live traffic says: counters that the request path only adds to, and the windows that the control loop cuts from them.
+//!
+//! A [`Meter`] belongs to one route and one backend and lives as long as the process, so counters never fall, whatever is
+//! reloaded. The request path holds it by `Arc` from the routing table: no lock, no look-up.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use crate::model::{BackendId, Live, RouteId, Timestamp};
+
+/// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
+/// backend cannot make the number of series grow.
+const CODES: [u16; 64] = [
+    100, 101, 102, 103, 104, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305,
+    306, 307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417,
+    418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508,
+    511,
+];
+
+/// Labels for codes that are not in [`CODES`], by hundreds; the last is for what is no status code at all.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+/// Slots of the code counters.
+const CODE_SLOTS: usize = CODES.len() + CLASSES.len();
+
+/// Buckets for each doubling of time: a percentile is off by at most an eighth of itself.
+const BUCKETS_PER_DOUBLING: usize = 8;
+
+/// Doublings covered, from [`BUCKET_MIN_US`] up: 2^21 x 128 us is 268 s.
+const DOUBLINGS: usize = 21;
+
+/// Upper bound of the first bucket, in microseconds.
+const BUCKET_MIN_US: u64 = 128;
+
+/// Number of buckets; the last one has no upper bound.
+const BUCKETS: usize = DOUBLINGS * BUCKETS_PER_DOUBLING + 2;
+
+/// How far back a [`Live`] figure looks.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Marks kept in a window, whatever the tick: bounds its memory to about 18 kB.
+const MARKS_MAX: usize = 13;
+
+/// A histogram of durations that any thread may add to.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+    sum_us: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram { buckets: [const { AtomicU64::new(0) }; BUCKETS], sum_us: AtomicU64::new(0) }
+    }
+}
+
+/// The bucket of a duration: linear within each doubling.
+fn bucket_of(us: u64) -> usize {
+    if us <= BUCKET_MIN_US {
+        return 0;
+    }
+    let doubling = (us - 1) / BUCKET_MIN_US;
+    let exponent = doubling.ilog2() as usize;
+    if exponent >= DOUBLINGS {
+        return BUCKETS - 1;
+    }
+    let start = BUCKET_MIN_US << exponent;
+    let within = ((us - 1 - start) * BUCKETS_PER_DOUBLING as u64 / start) as usize;
+    1 + exponent * BUCKETS_PER_DOUBLING + within
+}
+
+/// Upper bound of a bucket in microseconds.
+fn bound_of(bucket: usize) -> u64 {
+    if bucket == 0 {
+        return BUCKET_MIN_US;
+    }
+    let (exponent, within) = ((bucket - 1) / BUCKETS_PER_DOUBLING, (bucket - 1) % BUCKETS_PER_DOUBLING);
+    let start = BUCKET_MIN_US << exponent;
+    start + start * (within as u64 + 1) / BUCKETS_PER_DOUBLING as u64
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn record(&self, duration: Duration) {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[bucket_of(us)].fetch_add(1, Relaxed);
+        self.sum_us.fetch_add(us, Relaxed);
+    }
+
+    fn counts(&self) -> Box<[u64; BUCKETS]> {
+        let mut counts = Box::new([0; BUCKETS]);
+        counts.iter_mut().zip(&self.buckets).for_each(|(count, bucket)| *count = bucket.load(Relaxed));
+        counts
+    }
+
+    /// For an exporter: sum in seconds, count, and cumulative counts at whole doublings with their bounds in seconds.
+    pub fn cumulative(&self) -> (f64, u64, Vec<(f64, u64)>) {
+        let counts = self.counts();
+        let mut total = 0;
+        let mut bounds = Vec::with_capacity(DOUBLINGS + 1);
+        for (bucket, count) in counts.iter().enumerate().take(BUCKETS - 1) {
+            total += count;
+            if bucket % BUCKETS_PER_DOUBLING == 0 {
+                bounds.push((bound_of(bucket) as f64 / 1e6, total));
+            }
+        }
+        total += counts[BUCKETS - 1];
+        (self.sum_us.load(Relaxed) as f64 / 1e6, total, bounds)
+    }
+}
+
+/// The duration below which `part` of the counted ones lie: the upper bound of its bucket. `None` when nothing was counted.
+fn percentile(counts: &[u64; BUCKETS], part: f64) -> Option<Duration> {
+    let total: u64 = counts.iter().sum();
+    if total == 0 {
+        return None;
+    }
+    let rank = (part * total as f64).ceil().max(1.0) as u64;
+    let mut seen = 0;
+    let bucket = counts.iter().position(|count| {
+        seen += count;
+        seen >= rank
+    })?;
+    Some(Duration::from_micros(bound_of(bucket.min(BUCKETS - 2))))
+}
+
+/// Why a request was sent a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// No connection could be made.
+    Connect,
+    /// The backend refused the stream before it processed it.
+    Refused,
+    /// An idempotent request broke before its answer began.
+    Broken,
+}
+
+impl RetryReason {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [RetryReason; 3] = [RetryReason::Connect, RetryReason::Refused, RetryReason::Broken];
+
+    /// As metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RetryReason::Connect => "connect",
+            RetryReason::Refused => "refused",
+            RetryReason::Broken => "broken",
+        }
+    }
+}
+
+/// Counters of one route and one backend.
+#[derive(Debug)]
+pub struct Meter {
+    codes: [AtomicU64; CODE_SLOTS],
+    retries: [AtomicU64; RetryReason::ALL.len()],
+    in_flight: AtomicU64,
+    failures: AtomicU64,
+    bytes_received: AtomicU64,
+    bytes_sent: AtomicU64,
+    /// From the arrival of a request to the end of its answer.
+    pub duration: Histogram,
+    /// From the choice of the backend to the first byte of the answer's body.
+    pub first_byte: Histogram,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Meter {
+            codes: [const { AtomicU64::new(0) }; CODE_SLOTS],
+            retries: Default::default(),
+            in_flight: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            duration: Histogram::default(),
+            first_byte: Histogram::default(),
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// Status that the client saw; 0 when it saw none.
+    pub code: u16,
+    /// Whether the backend failed: no connection, broken, or a 5xx answer.
+    pub failed: bool,
+    /// From its arrival to the end of its answer.
+    pub duration: Duration,
+    /// From the choice of the backend to the first byte of the body; `None` if there was none.
+    pub first_byte: Option<Duration>,
+    /// Body bytes from the client.
+    pub bytes_received: u64,
+    /// Body bytes to the client.
+    pub bytes_sent: u64,
+}
+
+impl Meter {
+    /// A request is on its way.
+    pub fn enter(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// A request that had entered is no longer on its way.
+    pub fn leave(&self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Counts a finished request.
+    pub fn finish(&self, outcome: &Outcome) {
+        let slot = CODES.binary_search(&outcome.code).unwrap_or_else(|_| {
+            CODES.len() + (usize::from(outcome.code) / 100).wrapping_sub(1).min(CLASSES.len() - 1)
+        });
+        self.codes[slot].fetch_add(1, Relaxed);
+        if outcome.failed {
+            self.failures.fetch_add(1, Relaxed);
+        }
+        self.duration.record(outcome.duration);
+        if let Some(first_byte) = outcome.first_byte {
+            self.first_byte.record(first_byte);
+        }
+        self.bytes_received.fetch_add(outcome.bytes_received, Relaxed);
+        self.bytes_sent.fetch_add(outcome.bytes_sent, Relaxed);
+    }
+
+    /// Counts an attempt that failed here and is made elsewhere.
+    pub fn retried(&self, reason: RetryReason) {
+        self.retries[reason as usize].fetch_add(1, Relaxed);
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    /// Finished requests.
+    pub fn requests(&self) -> u64 {
+        self.codes.iter().map(|c| c.load(Relaxed)).sum()
+    }
+
+    /// Non-zero counts by status code.
+    pub fn by_code(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        self.codes.iter().enumerate().filter_map(|(slot, count)| {
+            let count = count.load(Relaxed);
+            let label = || match CODES.get(slot) {
+                Some(code) => code.to_string(),
+                None => CLASSES[slot - CODES.len()].to_owned(),
+            };
+            (count > 0).then(|| (label(), count))
+        })
+    }
+
+    /// Attempts made elsewhere, by reason.
+    pub fn by_retry_reason(&self) -> impl Iterator<Item = (RetryReason, u64)> + '_ {
+        RetryReason::ALL.into_iter().zip(self.retries.iter().map(|r| r.load(Relaxed)))
+    }
+
+    /// Body bytes from clients and to clients.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_received.load(Relaxed), self.bytes_sent.load(Relaxed))
+    }
+}
+
+/// Whose requests a meter counts. Without a backend: answers that Tradewind gave itself; without a route: requests that
+/// matched none.
+pub type MeterKey = (Option<RouteId>, Option<BackendId>);
+
+/// All meters of the process.
+#[derive(Debug, Default)]
+pub struct Meters {
+    // Only the control loop and exporters come here; the request path holds its meters by Arc.
+    all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
+}
+
+impl Meters {
+    /// The meter of a route and a backend, made when first asked for.
+    pub fn get(&self, route: Option<&RouteId>, backend: Option<&BackendId>) -> Arc<Meter> {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry((route.cloned(), backend.cloned())).or_default().clone()
+    }
+
+    /// Every meter, sorted by its key.
+    pub fn all(&self) -> Vec<(MeterKey, Arc<Meter>)> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<_> = all.iter().map(|(key, meter)| (key.clone(), meter.clone())).collect();
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// Requests under way at any backend.
+    pub fn in_flight(&self) -> u64 {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().map(|meter| meter.in_flight()).sum()
+    }
+}
+
+/// The counters of a meter at one moment.
+#[derive(Clone, Debug)]
+struct Mark {
+    at: Timestamp,
+    requests: u64,
+    failures: u64,
+    bytes_sent: u64,
+    first_byte: Box<[u64; BUCKETS]>,
+}
+
+/// Cuts the last minute out of a meter's counters.
+#[derive(Debug)]
+pub struct Window {
+    meter: Arc<Meter>,
+    marks: VecDeque<Mark>,
+}
+
+impl Window {
+    /// A window that starts now.
+    pub fn new(meter: Arc<Meter>) -> Window {
+        Window { meter, marks: VecDeque::new() }
+    }
+
+    /// Advances to `now`; says what the last minute held, and the bytes and requests in it.
+    pub fn advance(&mut self, now: Timestamp) -> (Live, Volume) {
+        let mark = Mark {
+            at: now,
+            requests: self.meter.requests(),
+            failures: self.meter.failures.load(Relaxed),
+            bytes_sent: self.meter.bytes_sent.load(Relaxed),
+            first_byte: self.meter.first_byte.counts(),
+        };
+        // A clock that was set back makes marks of the future: they say nothing about the last minute.
+        self.marks.retain(|m| m.at < now && now.duration_since(m.at).unsigned_abs() <= WINDOW);
+        let (live, volume) = match self.marks.front() {
+            Some(start) => self.between(start, &mark),
+            None => (Live { in_flight: self.meter.in_flight(), ..Live::default() }, Volume::default()),
+        };
+        let spacing = WINDOW / MARKS_MAX as u32;
+        let due = self.marks.back().is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= spacing);
+        if due {
+            self.marks.push_back(mark);
+        }
+        (live, volume)
+    }
+
+    fn between(&self, start: &Mark, end: &Mark) -> (Live, Volume) {
+        let mut first_byte = Box::new([0; BUCKETS]);
+        for (count, (end, start)) in
+            first_byte.iter_mut().zip(end.first_byte.iter().zip(start.first_byte.iter()))
+        {
+            *count = end - start;
+        }
+        let seconds = end.at.duration_since(start.at).as_secs_f64();
+        let requests = end.requests - start.requests;
+        let live = Live {
+            rps: requests as f64 / seconds,
+            samples: first_byte.iter().sum(),
+            errors: end.failures - start.failures,
+            in_flight: self.meter.in_flight(),
+            ttfb_p50: percentile(&first_byte, 0.5),
+            ttfb_p95: percentile(&first_byte, 0.95),
+        };
+        (live, Volume { requests, bytes_sent: end.bytes_sent - start.bytes_sent })
+    }
+}
+
+/// Requests and the bytes of their answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Volume {
+    /// Finished requests.
+    pub requests: u64,
+    /// Body bytes sent to clients.
+    pub bytes_sent: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn outcome(code: u16, first_byte_ms: u64) -> Outcome {
+        Outcome {
+            code,
+            failed: code >= 500,
+            duration: Duration::from_millis(first_byte_ms * 2),
+            first_byte: Some(Duration::from_millis(first_byte_ms)),
+            bytes_received: 10,
+            bytes_sent: 1000,
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn codes_are_sorted_for_the_search() {
+        assert!(CODES.is_sorted());
+    }
+
+    #[test]
+    fn unusual_codes_are_counted_by_class() {
+        let meter = Meter::default();
+        for code in [200, 299, 418, 599, 0, 999] {
+            meter.finish(&outcome(code, 1));
+        }
+        let counts: Vec<(String, u64)> = meter.by_code().collect();
+        let expected = [("200", 1), ("418", 1), ("2xx", 1), ("5xx", 1), ("other", 2)];
+        assert_eq!(counts, expected.map(|(label, n)| (label.to_owned(), n)));
+    }
+
+    #[test]
+    fn a_window_forgets_what_is_older_than_a_minute() {
+        let meter = Arc::new(Meter::default());
+        let mut window = Window::new(meter.clone());
+        window.advance(at(0));
+        (0..100).for_each(|_| meter.finish(&outcome(200, 40)));
+        meter.finish(&outcome(500, 900));
+        let (live, volume) = window.advance(at(10));
+        assert!((live.rps - 10.1).abs() < 1e-9);
+        assert_eq!((live.samples, live.errors, volume.bytes_sent), (101, 1, 101_000));
+        let p50 = live.ttfb_p50.unwrap().as_secs_f64();
+        assert!((0.040..0.045).contains(&p50), "{p50}");
+        window.advance(at(69));
+        let (live, _) = window.advance(at(71));
+        assert_eq!((live.samples, live.ttfb_p95), (0, None));
+    }
+
+    #[test]
+    fn a_clock_set_back_starts_the_window_afresh() {
+        let meter = Arc::new(Meter::default());
+        let mut window = Window::new(meter.clone());
+        window.advance(at(100));
+        meter.finish(&outcome(200, 1));
+        assert_eq!(window.advance(at(0)).0.samples, 0);
+        meter.finish(&outcome(200, 1));
+        assert_eq!(window.advance(at(1)).0.samples, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn every_duration_is_below_the_bound_of_its_bucket_and_above_the_one_before(us in 0..400_000_000u64) {
+            let bucket = bucket_of(us);
+            if bucket < BUCKETS - 1 {
+                prop_assert!(us <= bound_of(bucket), "{us} in {bucket} up to {}", bound_of(bucket));
+            }
+            if bucket > 0 {
+                prop_assert!(us > bound_of(bucket - 1), "{us} in {bucket} from {}", bound_of(bucket - 1));
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Logs: to standard error, for people or as JSON lines.
+
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+use crate::config::{Log, LogFormat};
+
+/// Starts logging. `RUST_LOG` wins over the configuration, as it does everywhere. A second call changes nothing.
+pub fn init(log: &Log) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Json => builder.json().finish().try_init(),
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr())
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            builder.with_ansi(colours).finish().try_init()
+        }
+    };
+    // Only a test that starts the program twice in one process gets here; the first subscriber stays.
+    if let Err(error) = started {
+        tracing::debug!(%error, "logging was started before");
+    }
+}

@@ -1,0 +1,309 @@
+//! Metrics in the OpenMetrics text format, drawn up when they are asked for.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{
+    model::{BackendId, Decision, Health, Override, OverrideKind, RouteId, Snapshot},
+    signals::{
+        prices::{FeedStatus, PriceReport},
+        traffic::{Histogram, Meter, MeterKey},
+    },
+};
+
+/// Everything that metrics are made from, at one moment.
+#[derive(Debug)]
+pub struct View {
+    /// Counters of the request path.
+    pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// The last snapshot and decision of every route.
+    pub routes: Vec<(Snapshot, Decision)>,
+    /// Prices in use.
+    pub prices: Vec<PriceReport>,
+    /// How each source of prices is doing.
+    pub feeds: Vec<FeedStatus>,
+    /// Moves by route and reason.
+    pub shifts: Vec<(RouteId, &'static str, u64)>,
+    /// Overrides that hold.
+    pub overrides: Arc<[Override]>,
+    /// Reloads that were refused.
+    pub reload_failures: u64,
+    /// Journal entries that could not be written.
+    pub journal_lost: u64,
+    /// Seconds since the last decision.
+    pub decision_age_seconds: f64,
+    /// Marginal dollars of what was served.
+    pub spent_usd: Vec<(RouteId, BackendId, f64)>,
+    /// Counts successful loads of the configuration.
+    pub config_generation: u64,
+}
+
+impl View {
+    /// The text that `GET /metrics` answers with.
+    pub fn render(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut out = String::new();
+        match text::encode(&mut out, &registry) {
+            Ok(()) => out,
+            Err(error) => {
+                tracing::error!(%error, "metrics could not be written");
+                String::new()
+            }
+        }
+    }
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+type Written = Result<(), std::fmt::Error>;
+
+/// Writes the samples of one metric.
+struct Family<'a>(MetricEncoder<'a>);
+
+impl Family<'_> {
+    fn gauge(&mut self, labels: Labels<'_>, value: f64) -> Written {
+        ConstGauge::new(value).encode(self.0.encode_family(&labels)?)
+    }
+
+    fn counter(&mut self, labels: Labels<'_>, value: u64) -> Written {
+        ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
+    }
+
+    fn counter_f64(&mut self, labels: Labels<'_>, value: f64) -> Written {
+        ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) -> Written {
+        let (sum, count, cumulative) = histogram.cumulative();
+        let mut before = 0;
+        let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(cumulative.len() + 1);
+        for (bound, total) in cumulative {
+            buckets.push((bound, total - before));
+            before = total;
+        }
+        buckets.push((f64::MAX, count - before));
+        self.0.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
+    }
+}
+
+fn name(key: &MeterKey) -> Labels<'_> {
+    let (route, backend) = key;
+    vec![
+        ("route", route.as_ref().map_or("", RouteId::as_str)),
+        ("backend", backend.as_ref().map_or("", BackendId::as_str)),
+    ]
+}
+
+fn with<'a>(mut labels: Labels<'a>, name: &'static str, value: &'a str) -> Labels<'a> {
+    labels.push((name, value));
+    labels
+}
+
+impl Collector for View {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
+        self.encode_traffic(&mut encoder)?;
+        self.encode_decisions(&mut encoder)?;
+        self.encode_prices(&mut encoder)?;
+        self.encode_process(&mut encoder)
+    }
+}
+
+fn family<'a>(
+    encoder: &'a mut DescriptorEncoder<'_>,
+    name: &'a str,
+    help: &'a str,
+    kind: MetricType,
+) -> Result<Family<'a>, std::fmt::Error> {
+    Ok(Family(encoder.encode_descriptor(name, help, None, kind)?))
+}
+
+impl View {
+    fn encode_traffic(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Requests answered, by status code; without a backend: by Tradewind itself";
+        let mut requests = family(encoder, "tradewind_requests", help, MetricType::Counter)?;
+        for (key, meter) in &self.meters {
+            for (code, count) in meter.by_code() {
+                requests.counter(with(name(key), "code", &code), count)?;
+            }
+        }
+        let help = "From the arrival of a request to the end of its answer";
+        let mut duration = family(encoder, "tradewind_request_duration_seconds", help, MetricType::Histogram)?;
+        for (key, meter) in &self.meters {
+            duration.histogram(name(key), &meter.duration)?;
+        }
+        let help = "From the choice of a backend to the first byte of its answer's body";
+        let mut first = family(encoder, "tradewind_time_to_first_byte_seconds", help, MetricType::Histogram)?;
+        for (key, meter) in self.backends_only() {
+            first.histogram(name(key), &meter.first_byte)?;
+        }
+        let mut in_flight =
+            family(encoder, "tradewind_requests_in_flight", "Requests under way", MetricType::Gauge)?;
+        for (key, meter) in self.backends_only() {
+            in_flight.gauge(name(key), meter.in_flight() as f64)?;
+        }
+        let help = "Body bytes from clients";
+        let mut received = family(encoder, "tradewind_request_bytes", help, MetricType::Counter)?;
+        for (key, meter) in &self.meters {
+            received.counter(name(key), meter.bytes().0)?;
+        }
+        let help = "Body bytes to clients";
+        let mut sent = family(encoder, "tradewind_response_bytes", help, MetricType::Counter)?;
+        for (key, meter) in &self.meters {
+            sent.counter(name(key), meter.bytes().1)?;
+        }
+        let help = "Attempts that failed at a backend and were made elsewhere";
+        let mut retries = family(encoder, "tradewind_retries", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            for (reason, count) in meter.by_retry_reason() {
+                retries.counter(with(name(key), "reason", reason.as_str()), count)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn backends_only(&self) -> impl Iterator<Item = &(MeterKey, Arc<Meter>)> {
+        self.meters.iter().filter(|((_, backend), _)| backend.is_some())
+    }
+
+    fn encode_decisions(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Part of the route's requests that go to the backend";
+        self.encode_verdicts(encoder, "tradewind_backend_share", help, |v| v.share)?;
+        let help = "Part towards which the ramp moves";
+        self.encode_verdicts(encoder, "tradewind_backend_target_share", help, |v| v.target)?;
+        let help = "Requests per second for which the backend should prepare: what its autoscaler may scale on";
+        self.encode_verdicts(encoder, "tradewind_planned_requests_per_second", help, |v| v.planned_rps)?;
+        let help = "Cost of one more request beyond the paid minimum, in USD per 1,000 requests; absent if unknown";
+        let mut cost = family(encoder, "tradewind_unit_cost_usd", help, MetricType::Gauge)?;
+        for (snapshot, decision) in &self.routes {
+            for verdict in &decision.backends {
+                for (term, usd) in verdict.unit_cost.iter().flat_map(|cost| cost.terms()) {
+                    let labels = vec![
+                        ("route", snapshot.route.as_str()),
+                        ("backend", verdict.backend.as_str()),
+                        ("term", term),
+                    ];
+                    cost.gauge(labels, usd)?;
+                }
+            }
+        }
+        let mut healthy =
+            family(encoder, "tradewind_backend_healthy", "1 if the probes succeed", MetricType::Gauge)?;
+        for view in self.views() {
+            let value = f64::from(u8::from(view.health == Health::Healthy));
+            healthy.gauge(vec![("backend", view.backend.id.as_str())], value)?;
+        }
+        let help = "Smoothed time to the first byte of a probe's answer, or to connect";
+        let mut probe = family(encoder, "tradewind_probe_seconds", help, MetricType::Gauge)?;
+        for view in self.views() {
+            if let Some(seen) = view.probe {
+                let time = seen.first_byte.unwrap_or(seen.connect);
+                probe.gauge(vec![("backend", view.backend.id.as_str())], time.as_secs_f64())?;
+            }
+        }
+        let mut shifts = family(encoder, "tradewind_shifts", "Moves of traffic", MetricType::Counter)?;
+        for (route, reason, count) in &self.shifts {
+            shifts.counter(vec![("route", route.as_str()), ("reason", reason)], *count)?;
+        }
+        let help = "Marginal cost of the requests served: what they added to what is paid anyway";
+        let mut spent = family(encoder, "tradewind_cost_usd", help, MetricType::Counter)?;
+        for (route, backend, usd) in &self.spent_usd {
+            spent.counter_f64(vec![("route", route.as_str()), ("backend", backend.as_str())], *usd)?;
+        }
+        Ok(())
+    }
+
+    fn encode_verdicts(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        metric: &'static str,
+        help: &'static str,
+        value: impl Fn(&crate::model::Verdict) -> f64,
+    ) -> Written {
+        let mut gauges = family(encoder, metric, help, MetricType::Gauge)?;
+        for (snapshot, decision) in &self.routes {
+            for verdict in &decision.backends {
+                let labels =
+                    vec![("route", snapshot.route.as_str()), ("backend", verdict.backend.as_str())];
+                gauges.gauge(labels, value(verdict))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every backend once, though several routes may use it.
+    fn views(&self) -> impl Iterator<Item = &crate::model::BackendView> {
+        let mut seen = std::collections::HashSet::new();
+        self.routes
+            .iter()
+            .flat_map(|(snapshot, _)| &snapshot.backends)
+            .filter(move |view| seen.insert(view.backend.id.clone()))
+    }
+
+    fn encode_prices(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let labels = |price: &PriceReport| {
+            vec![("backend", price.backend.as_str().to_owned()), ("offer", price.offer.as_str().to_owned())]
+        };
+        let now = crate::model::Timestamp::now();
+        let help = "Price of a node in use";
+        let mut usd = family(encoder, "tradewind_price_usd_per_hour", help, MetricType::Gauge)?;
+        for price in &self.prices {
+            if let Some(value) = price.usd_per_hour {
+                let labels = labels(price);
+                usd.gauge(labels.iter().map(|(n, v)| (*n, v.as_str())).collect(), value)?;
+            }
+        }
+        let help = "Time since the source last confirmed the price";
+        let mut age = family(encoder, "tradewind_price_age_seconds", help, MetricType::Gauge)?;
+        for price in &self.prices {
+            if let Some(fetched_at) = price.fetched_at {
+                let labels = labels(price);
+                let seconds = now.duration_since(fetched_at).as_secs_f64().max(0.0);
+                age.gauge(labels.iter().map(|(n, v)| (*n, v.as_str())).collect(), seconds)?;
+            }
+        }
+        let help = "1 for the state the price is in: fresh, stale, held, fallback or missing";
+        let mut state = family(encoder, "tradewind_price_state", help, MetricType::Gauge)?;
+        for price in &self.prices {
+            let mut labels = labels(price);
+            labels.push(("state", price.state.as_str().to_owned()));
+            state.gauge(labels.iter().map(|(n, v)| (*n, v.as_str())).collect(), 1.0)?;
+        }
+        let help = "1 if the last fetch from the source failed";
+        let mut failing = family(encoder, "tradewind_price_source_failing", help, MetricType::Gauge)?;
+        for feed in &self.feeds {
+            failing.gauge(vec![("source", &feed.source)], f64::from(u8::from(feed.fault.is_some())))?;
+        }
+        let help = "Prices that the source states and that are not believed";
+        let mut held = family(encoder, "tradewind_prices_held", help, MetricType::Gauge)?;
+        for feed in &self.feeds {
+            held.gauge(vec![("source", &feed.source)], feed.held as f64)?;
+        }
+        Ok(())
+    }
+
+    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let mut active =
+            family(encoder, "tradewind_overrides_active", "Overrides that hold", MetricType::Gauge)?;
+        for kind in OverrideKind::ALL {
+            let count = self.overrides.iter().filter(|o| o.kind == kind).count();
+            active.gauge(vec![("kind", kind.as_str())], count as f64)?;
+        }
+        let help = "Reloads that were refused";
+        family(encoder, "tradewind_config_reload_failures", help, MetricType::Counter)?
+            .counter(vec![], self.reload_failures)?;
+        let help = "Counts successful loads of the configuration";
+        family(encoder, "tradewind_config_generation", help, MetricType::Gauge)?
+            .gauge(vec![], self.config_generation as f64)?;
+        let help = "Journal entries that could not be written";
+        family(encoder, "tradewind_journal_lost", help, MetricType::Counter)?.counter(vec![], self.journal_lost)?;
+        let help = "Time since the last decision; grows when the control loop is stuck";
+        family(encoder, "tradewind_decision_age_seconds", help, MetricType::Gauge)?
+            .gauge(vec![], self.decision_age_seconds)
+    }
+}

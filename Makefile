@@ -30,7 +30,7 @@ test:
 	@TRADEWIND_TEST_PYTHON='$(test_python)' cargo test --locked --no-fail-fast $(ARGS)
 
 bench: setup
-	@cargo bench --locked $(ARGS)
+	@cargo bench --locked --bench '*' $(ARGS)
 	@echo 'Side by side with nginx, HAProxy and Envoy: benches/proxy/run'
 
 check: setup

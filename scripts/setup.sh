@@ -84,7 +84,8 @@ install_packages() {
     rm -f "$log"
 }
 
-# Prints the first Python that can make an environment and that the client runs on. Debian's has `venv` but, without python3-venv, no `ensurepip`.
+# Prints the first Python that can make an environment and that the client runs on. Debian's has `venv` but, without
+# python3-venv, no `ensurepip`.
 capable_python() {
     for python in python3 /usr/bin/python3; do
         if "$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then

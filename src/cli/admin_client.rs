@@ -86,7 +86,11 @@ impl AdminArgs {
     ///
     /// # Errors
     /// `Unreachable` when there is no answer, or one with a status of 500 or more; `Input` when the call is refused.
-    pub(super) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<Reply<T>, Failure> {
+    pub(super) async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<Reply<T>, Failure> {
         self.reply(self.ask(method, path, None).await?)
     }
 

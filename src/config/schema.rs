@@ -468,3 +468,25 @@ fn without_null(schema: &mut serde_json::Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_enumerations_of_the_schema_are_those_of_the_model() {
+        fn all_read<T: serde::de::DeserializeOwned>(key: &str) {
+            let schema = json_schema();
+            let options = &schema["$defs"]["Backend"]["properties"][key]["enum"];
+            serde_json::from_value::<Vec<T>>(options.clone()).expect(key);
+        }
+        all_read::<Cloud>("cloud");
+        all_read::<Platform>("platform");
+        all_read::<Protocol>("protocol");
+    }
+
+    #[test]
+    fn null_is_nowhere_in_the_schema() {
+        assert!(!json_schema().to_string().contains("null"));
+    }
+}

@@ -127,28 +127,31 @@ impl Desk for Control {
     }
 
     fn metrics(&self) -> String {
-        let picture = self.picture.load();
-        let book = lock(&self.signals.book);
-        let active = self.active.load();
         let now = Timestamp::now();
-        let view = metrics::View {
+        let active = self.active.load();
+        let picture = self.picture.load();
+        // One lock at a time: the loop takes several, in an order of its own.
+        let (prices, feeds) = {
+            let book = lock(&self.signals.book);
+            (active.settings.backends.iter().flat_map(|b| book.report(b, now)).collect(), book.faults())
+        };
+        let shifts = lock(&self.told).shifts.iter().map(|((r, c), n)| (r.clone(), *c, *n)).collect();
+        let spent_usd = lock(&self.brain).spent_usd().map(|(r, b, usd)| (r.clone(), b.clone(), usd)).collect();
+        let routes = picture.as_ref().map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())));
+        metrics::View {
             meters: self.signals.meters.all(),
-            routes: picture
-                .as_ref()
-                .map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())).collect())
-                .unwrap_or_default(),
-            prices: active.settings.backends.iter().flat_map(|b| book.report(b, now)).collect(),
-            feeds: book.faults(),
-            shifts: lock(&self.told).shifts.iter().map(|((r, c), n)| (r.clone(), *c, *n)).collect(),
+            routes: routes.map(Iterator::collect).unwrap_or_default(),
+            prices,
+            feeds,
+            shifts,
             overrides: self.overrides.active(now),
             reload_failures: self.reload_failures.load(Relaxed),
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
-            spent_usd: lock(&self.brain).spent_usd().map(|(r, b, usd)| (r.clone(), b.clone(), usd)).collect(),
+            spent_usd,
             config_generation: active.generation,
-        };
-        drop(book);
-        view.render()
+        }
+        .render()
     }
 }
 

@@ -144,7 +144,6 @@ impl Control {
                 let backend = &view.backend.id;
                 if told.health.insert(backend.clone(), view.health) != Some(view.health) {
                     let why = self.signals.probes.last_error(backend);
-                    tracing::info!(%backend, health = ?view.health, why = why.as_deref(), "health");
                     let body = json!({ "backend": backend, "health": view.health, "why": why });
                     self.note(now, EntryKind::Health, None, body);
                 }

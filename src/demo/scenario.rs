@@ -28,7 +28,7 @@ pub const ALIGNMENT: [&str; 3] = [
     "Prices are real spot prices: AWS us-east-1a of March to May 2021; Google Cloud of 2024 and 2025, with all times shifted by \
      1,379 days to fall on the AWS ones. Machines, zone and shift were chosen so that something happens.",
     "Throughput is assumed, in the ratio of the nodes' GPU memory bandwidth; latency is synthetic; no model runs.",
-    "The policy's waits are shortened to fit the replay: hold 2 s and ramp 2000%/m, where 10 min and 10%/m are usual.",
+    "The policy's waits are shortened to fit the replay: hold 1 s and ramp 4000%/m, where 10 min and 10%/m are usual.",
 ];
 
 /// A cluster of the demo: how it behaves, and what its operator says about it.
@@ -182,8 +182,8 @@ slo = {{ ttft_p95 = "800ms" }}
 rule = "threshold"
 shift_at = "15%"
 return_at = "5%"
-hold = "2s"
-ramp = "2000%/m"
+hold = "1s"
+ramp = "4000%/m"
 keep_warm = "2%"
 "#,
         names.join(", ")

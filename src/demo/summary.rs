@@ -5,9 +5,9 @@ use std::{fmt, time::Duration};
 use super::{
     ledger::Ledger,
     moves::{Move, verb},
-    scenario::{ALIGNMENT, CLUSTERS},
+    scenario::{ALIGNMENT, CLUSTERS, Window},
     tally::Totals,
-    text::{date, hanging, millis, thousands},
+    text::{date, hanging, millis, pace, thousands},
 };
 use crate::model::Timestamp;
 
@@ -15,6 +15,8 @@ use crate::model::Timestamp;
 const WIDTH: usize = 100;
 /// How far the text stands from the margin.
 const INDENT: &str = "           ";
+/// The replay begins a little before the clients do, and ends as much earlier: not worth a word.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// What came out of a demo.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,11 +40,11 @@ impl fmt::Display for Summary {
         let (from, until) = self.recorded;
         writeln!(
             f,
-            "Tradewind demo: {:.0} s of traffic, at the spot prices of {} to {} ({:.1} days in a second)\n",
+            "Tradewind demo: {:.0} s of traffic, at the spot prices of {} to {} ({} in a second)\n",
             self.ran.as_secs_f64(),
             date(from),
             date(until),
-            self.speed / 86_400.0
+            pace(self.speed)
         )?;
         self.requests(f)?;
         self.moves(f)?;
@@ -79,7 +81,16 @@ impl Summary {
             .zip(self.ledger.served())
             .map(|(cluster, count)| format!("{} {}", cluster.name, thousands(*count as f64)))
             .collect();
-        writeln!(f, "{INDENT}{}", by_cluster.join(", "))
+        writeln!(f, "{INDENT}{}", by_cluster.join(", "))?;
+        let others = self.ledger.served().iter().sum::<u64>().saturating_sub(*served);
+        if others > 0 {
+            writeln!(
+                f,
+                "{INDENT}({} of them sent by others than the demo's clients)",
+                thousands(others as f64)
+            )?;
+        }
+        Ok(())
     }
 
     fn moves(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,6 +132,14 @@ impl Summary {
         let bound =
             "The last row is a bound, not a rival: it knows every price at once and moves at no cost.";
         writeln!(f, "{INDENT}{bound}")?;
+        let replayed = Window::recorded().length().div_f64(self.speed);
+        if self.ran > replayed + SLACK {
+            let seconds = replayed.as_secs_f64();
+            writeln!(
+                f,
+                "{INDENT}The recording ended after {seconds:.1} s; its last prices held from then on."
+            )?;
+        }
         if self.ledger.unpriced() > 0 {
             let count = thousands(self.ledger.unpriced() as f64);
             writeln!(
@@ -187,7 +206,7 @@ mod tests {
           so that something happens.
         - Throughput is assumed, in the ratio of the nodes' GPU memory bandwidth; latency is synthetic; no
           model runs.
-        - The policy's waits are shortened to fit the replay: hold 2 s and ramp 2000%/m, where 10 min and
+        - The policy's waits are shortened to fit the replay: hold 1 s and ramp 4000%/m, where 10 min and
           10%/m are usual.
         ");
     }
@@ -195,11 +214,14 @@ mod tests {
     #[test]
     fn failures_and_unknown_costs_are_not_hidden() {
         let mut summary = summary();
+        summary.ran = Duration::from_secs(70);
         summary.totals.failed = 2;
         summary.totals.failures.insert("status 503 Service Unavailable: ...".into(), 2);
         summary.ledger.enter(&[3_061, 3_000, 120], &[None, None, None]);
         let text = summary.to_string();
         assert!(text.contains("2 failed") && text.contains("2 x status 503"), "{text}");
         assert!(text.contains("1 requests are in no row"), "{text}");
+        assert!(text.contains("(1 of them sent by others"), "{text}");
+        assert!(text.contains("The recording ended after 60.0 s"), "{text}");
     }
 }

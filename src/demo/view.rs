@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{
     moves::{Move, verb},
     tally::Totals,
-    text::{Line, Style, bar, date, hanging, millis, minute, thousands},
+    text::{Line, Style, bar, date, hanging, millis, minute, pace, thousands},
 };
 use crate::{
     control::views::Status,
@@ -113,10 +113,10 @@ pub fn draw(frame: &Frame<'_>, width: usize, colour: bool) -> Vec<String> {
 fn head(frame: &Frame<'_>) -> Vec<Line> {
     let failed = if frame.totals.failed == 0 { Style::Good } else { Style::Bad };
     let progress = format!(
-        "   {} s of {} s, a second is {:.1} days",
+        "   {} s of {} s, a second is {}",
         frame.elapsed.as_secs(),
         frame.duration.as_secs(),
-        frame.speed / 86_400.0
+        pace(frame.speed)
     );
     vec![
         Line::new(Style::Strong, "Tradewind demo   ")

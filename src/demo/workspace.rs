@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 /// How often a name is tried that someone else has taken.
@@ -45,11 +45,6 @@ impl Workspace {
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         Ok(path)
     }
-
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
 }
 
 impl Drop for Workspace {
@@ -67,7 +62,7 @@ mod tests {
     fn it_is_gone_afterwards() {
         let workspace = Workspace::create().expect("a directory");
         let file = workspace.write("a.txt", "a").expect("a file");
-        let path = workspace.path().to_owned();
+        let path = workspace.0.clone();
         assert!(file.starts_with(&path) && file.exists());
         drop(workspace);
         assert!(!path.exists());

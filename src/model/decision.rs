@@ -255,7 +255,7 @@ impl fmt::Display for Reason {
             }
             Reason::Holding { to, gap, remaining } => write!(
                 f,
-                "{to} is cheaper by {}, but traffic moved recently: the next move is allowed in {}",
+                "traffic would go to {to} (gap {}), but it moved recently: the next move is allowed in {}",
                 percent(*gap),
                 seconds(remaining)
             ),

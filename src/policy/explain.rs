@@ -16,9 +16,15 @@ pub fn summary(decision: &Decision) -> String {
         (decision.gap, decision.cost_here_usd_per_hour, decision.cost_there_usd_per_hour)
     {
         let Rule::Threshold { shift_at, return_at } = decision.rule;
+        let (here_is, there_is) = match &decision.reason {
+            Reason::Away { home, .. } => (format!("at {home}, which it left,"), "here".to_owned()),
+            Reason::GapClosed { from, to, .. } => (format!("at {to}, to which it returns,"), format!("at {from}")),
+            Reason::GapReached { from, to, .. } => (format!("at {from}"), format!("at {to}")),
+            _ => ("where it is".to_owned(), "where it would go".to_owned()),
+        };
         text += &format!(
-            " The load that would move costs ${here:.4} an hour where it is compared from and ${there:.4} where it is \
-             compared with: a gap of {}; traffic leaves at {shift_at} and returns below {return_at}.",
+            " The load in question costs ${here:.4} an hour {here_is} and ${there:.4} {there_is}: a gap of {}. Traffic leaves \
+             at {shift_at} and returns below {return_at}.",
             percent(gap)
         );
     }

@@ -138,9 +138,11 @@ fn settle(
     elapsed: Duration,
 ) -> Outcome {
     if fallback == Fallback::NothingEligible {
+        let served = state.shares.iter().any(|share| *share > 0.0);
         state.target = vec![0.0; sites.len()];
         state.shares = vec![0.0; sites.len()];
-        return Outcome { action: Action::Evacuate, reason: Reason::NothingEligible, ..wish };
+        let action = if served { Action::Evacuate } else { Action::Stay };
+        return Outcome { action, reason: Reason::NothingEligible, comparison: None };
     }
     let wanted = pinned(snapshot, sites, repair(sites, &state.plan));
     if wish.action == Action::Place || state.shares.iter().sum::<f64>() < SHARE_EPSILON {
@@ -167,14 +169,16 @@ fn settle(
     }
 
     match (must, recovered) {
-        (Some(must), _) => Outcome { action: Action::Evacuate, reason: must.reason, ..wish },
+        (Some(must), _) => {
+            Outcome { action: Action::Evacuate, reason: must.reason, comparison: None }
+        }
         (None, Some(site)) if wish.action == Action::Stay => {
             let backend = site.view.backend.id.clone();
             if may {
-                Outcome { action: Action::Restore, reason: Reason::Recovered { backend }, ..wish }
+                Outcome { action: Action::Restore, reason: Reason::Recovered { backend }, comparison: None }
             } else {
                 let remaining = hold_remaining(policy, state, now);
-                Outcome { reason: Reason::RecoveredHolding { backend, remaining }, ..wish }
+                Outcome::stay(Reason::RecoveredHolding { backend, remaining })
             }
         }
         (None, _) if wish.action == Action::Stay => explain_standing(snapshot, sites, wish),
@@ -246,12 +250,12 @@ fn explain_standing(snapshot: &Snapshot, sites: &[Site], wish: Outcome) -> Outco
         .min_by_key(|o| o.kind)
         .map(|o| Reason::Override { kind: o.kind, id: o.id.clone(), reason: o.reason.clone() });
     if let Some(reason) = standing {
-        return Outcome { reason, ..wish };
+        return Outcome::stay(reason);
     }
     let mut serving = sites.iter().filter(|s| s.may_serve);
     match (serving.next(), serving.next()) {
         (Some(only), None) => {
-            Outcome { reason: Reason::OnlyOne { backend: only.view.backend.id.clone() }, ..wish }
+            Outcome::stay(Reason::OnlyOne { backend: only.view.backend.id.clone() })
         }
         _ => wish,
     }

@@ -119,8 +119,9 @@ fn consider_return(
     let from = gains_most(sites, &home, &here)?.view.backend.id.clone();
     let gap = comparison.gap;
     if !remaining.is_zero() {
-        let reason = Reason::Holding { to, gap: -gap, remaining };
-        return Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison) });
+        let way_back = compare(sites, &here, &home)?;
+        let reason = Reason::Holding { to, gap: way_back.gap, remaining };
+        return Some(Outcome { action: Action::Stay, reason, comparison: Some(way_back) });
     }
     state.plan = home;
     state.home = None;

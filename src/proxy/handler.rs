@@ -128,7 +128,10 @@ impl Context {
 }
 
 /// A request as the matcher sees it.
-struct Incoming<'a>(&'a RequestHeader);
+pub struct Incoming<'a>(
+    /// The request head.
+    pub &'a RequestHeader,
+);
 
 impl Request for Incoming<'_> {
     fn host(&self) -> Option<&str> {

@@ -87,7 +87,7 @@ impl Family<'_> {
             buckets.push((bound, total - before));
             before = total;
         }
-        buckets.push((f64::MAX, count - before));
+        buckets.push((f64::INFINITY, count - before));
         self.0.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
     }
 }
@@ -134,7 +134,8 @@ impl View {
         }
         let help = "From the arrival of a request to the end of its answer";
         let mut duration = family(encoder, "tradewind_request_duration_seconds", help, MetricType::Histogram)?;
-        for (key, meter) in &self.meters {
+        // A meter that has counted nothing (no unmatched request yet) would be a series without a meaning.
+        for (key, meter) in self.meters.iter().filter(|(_, meter)| meter.requests() > 0) {
             duration.histogram(name(key), &meter.duration)?;
         }
         let help = "From the choice of a backend to the first byte of its answer's body";

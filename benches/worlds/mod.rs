@@ -1,0 +1,82 @@
+//! Routes and backends for benchmarks: as many as asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use tradewind::model::{
+    Backend, BackendEntry, Cloud, Endpoint, HostPattern, Node, PathPattern, Platform, Policy, ProbeSpec,
+    Protocol, Ramp, Replicas, Route, RouteEntry, RouteMatch, RoutingTable, Rule, Share, Slo,
+};
+
+/// Backend number `n`, at an address that nobody connects to.
+pub fn backend(n: usize) -> Arc<Backend> {
+    Arc::new(Backend {
+        id: format!("backend-{n}").parse().expect("a valid name"),
+        endpoint: Endpoint { tls: false, host: "127.0.0.1".into(), port: 8000 },
+        protocol: Protocol::Auto,
+        ca: Vec::new(),
+        cloud: Cloud::Other,
+        platform: Platform::Other,
+        region: "here".into(),
+        zones: Vec::new(),
+        node: Some(Node { instance_type: "n".into(), spot: Share::ONE, replicas_per_node: 1.0 }),
+        replicas: Some(Replicas { min: 2, max: 100, rps: 10.0, cold_start: Duration::from_secs(60) }),
+        egress_usd_per_gb: 0.09,
+        probe: ProbeSpec {
+            path: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            rise: 2,
+            fall: 2,
+        },
+    })
+}
+
+/// The policy of the documentation.
+pub fn policy() -> Arc<Policy> {
+    let share = |value| Share::new(value).expect("a share");
+    Arc::new(Policy {
+        id: "default".parse().expect("a valid name"),
+        rule: Rule::Threshold { shift_at: share(0.15), return_at: share(0.05) },
+        hold: Duration::from_secs(600),
+        ramp: Ramp::new(0.1, Duration::from_secs(60)).expect("a ramp"),
+        keep_warm: share(0.02),
+    })
+}
+
+/// Route number `n`, by path, over the given backends.
+pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
+    Arc::new(Route {
+        id: format!("route-{n}").parse().expect("a valid name"),
+        matches: RouteMatch {
+            host: HostPattern::Any,
+            path: PathPattern::Prefix(format!("/model-{n}/v1")),
+            headers: Vec::new(),
+        },
+        backends: backends.iter().map(|backend| backend.id.clone()).collect(),
+        policy: policy(),
+        slo: Slo::default(),
+    })
+}
+
+/// `routes` routes, each divided evenly among `backends` backends.
+pub fn table(routes: usize, backends: usize) -> RoutingTable {
+    let all: Vec<Arc<Backend>> = (0..backends).map(backend).collect();
+    let share = 1.0 / backends as f64;
+    RoutingTable {
+        generation: 1,
+        routes: (0..routes)
+            .map(|n| RouteEntry {
+                route: route(n, &all),
+                shares: (0..backends).map(|b| (b, share)).collect(),
+                failover: (0..backends).collect(),
+            })
+            .collect(),
+        backends: all
+            .into_iter()
+            .map(|backend| BackendEntry {
+                backend,
+                addresses: ["127.0.0.1:8000".parse().expect("an address")].into(),
+            })
+            .collect(),
+    }
+}

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use tradewind::{
-    model::{
-        BackendView, Health, Live, Price, PriceState, Slo, Snapshot, Timestamp, UsdPerHour,
-    },
+    model::{BackendView, Health, Live, Price, PriceState, Slo, Snapshot, Timestamp, UsdPerHour},
     policy::{State, decide},
 };
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use divan::{Bencher, black_box};
 use pingora_http::RequestHeader;
 use tradewind::{
+    model::{Backend, BackendEntry, RouteEntry, RoutingTable},
     proxy::{Publisher, handler::Incoming},
     signals::traffic::Meters,
 };
@@ -15,10 +16,33 @@ fn main() {
     divan::main();
 }
 
+/// `routes` routes, each divided evenly among `backends` backends.
+fn table(routes: usize, backends: usize) -> RoutingTable {
+    let all: Vec<Arc<Backend>> = (0..backends).map(worlds::backend).collect();
+    let share = 1.0 / backends as f64;
+    RoutingTable {
+        generation: 1,
+        routes: (0..routes)
+            .map(|n| RouteEntry {
+                route: worlds::route(n, &all),
+                shares: (0..backends).map(|b| (b, share)).collect(),
+                failover: (0..backends).collect(),
+            })
+            .collect(),
+        backends: all
+            .into_iter()
+            .map(|backend| BackendEntry {
+                backend,
+                addresses: ["127.0.0.1:8000".parse().expect("an address")].into(),
+            })
+            .collect(),
+    }
+}
+
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn route_match_to_peer(bencher: Bencher<'_, '_>, routes: usize) {
     let publisher = Publisher::new(Arc::new(Meters::default()));
-    publisher.publish(&worlds::table(routes, 50), false);
+    publisher.publish(&table(routes, 50), false);
     let tables = publisher.current();
     let path = format!("/model-{}/v1/chat/completions", routes / 2);
     let mut request = RequestHeader::build("POST", path.as_bytes(), None).expect("a valid request");

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tradewind::model::{
-    Backend, BackendEntry, Cloud, Endpoint, HostPattern, Node, PathPattern, Platform, Policy, ProbeSpec,
-    Protocol, Ramp, Replicas, Route, RouteEntry, RouteMatch, RoutingTable, Rule, Share, Slo,
+    Backend, Cloud, Endpoint, HostPattern, Node, PathPattern, Platform, Policy, ProbeSpec, Protocol, Ramp,
+    Replicas, Route, RouteMatch, Rule, Share, Slo,
 };
 
 /// Backend number `n`, at an address that nobody connects to.
@@ -56,27 +56,4 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         policy: policy(),
         slo: Slo::default(),
     })
-}
-
-/// `routes` routes, each divided evenly among `backends` backends.
-pub fn table(routes: usize, backends: usize) -> RoutingTable {
-    let all: Vec<Arc<Backend>> = (0..backends).map(backend).collect();
-    let share = 1.0 / backends as f64;
-    RoutingTable {
-        generation: 1,
-        routes: (0..routes)
-            .map(|n| RouteEntry {
-                route: route(n, &all),
-                shares: (0..backends).map(|b| (b, share)).collect(),
-                failover: (0..backends).collect(),
-            })
-            .collect(),
-        backends: all
-            .into_iter()
-            .map(|backend| BackendEntry {
-                backend,
-                addresses: ["127.0.0.1:8000".parse().expect("an address")].into(),
-            })
-            .collect(),
-    }
 }

@@ -1,9 +1,16 @@
 //! `tradewind check`: all that is wrong with a configuration.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::Failure;
-use crate::config;
+use crate::{
+    config::{self, Settings},
+    model::{Offer, Timestamp},
+    signals::prices::{PriceBook, PriceFeed},
+};
 
 /// Options of `tradewind check`.
 #[derive(Debug, clap::Args)]
@@ -13,7 +20,7 @@ pub struct Args {
     config: PathBuf,
 }
 
-/// Checks the file and all files that it names.
+/// Checks the file and all files that it names, prices included.
 ///
 /// # Errors
 /// All that is wrong, with file, line, column and a hint.
@@ -22,7 +29,42 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         eprintln!("{warning}");
     }
+    check_prices(&loaded.settings)?;
     let (routes, backends) = (loaded.settings.routes.len(), loaded.settings.backends.len());
     println!("{}: valid ({routes} routes, {backends} backends)", args.config.display());
+    Ok(())
+}
+
+/// Reads every source of prices once. A running service goes on with a source that fails; here it is a fault.
+fn check_prices(settings: &Settings) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let book = Arc::new(Mutex::new(PriceBook::new(&settings.prices)));
+    PriceFeed::new(&settings.prices, book.clone(), now).load_now(now);
+    let book = book.lock().unwrap_or_else(PoisonError::into_inner);
+    let faults: Vec<String> = book
+        .faults()
+        .into_iter()
+        .filter_map(|feed| feed.fault.map(|fault| format!("error: {fault}")))
+        .collect();
+    if !faults.is_empty() {
+        return Err(Failure::Input(faults.join("\n")));
+    }
+    for backend in &settings.backends {
+        let needed = |offer| match (&backend.node, offer) {
+            (None, _) => false,
+            (Some(node), Offer::Spot) => node.spot.get() > 0.0,
+            (Some(node), Offer::OnDemand) => node.spot.get() < 1.0,
+        };
+        for price in book.report(backend, now).iter().filter(|price| needed(price.offer)) {
+            if price.usd_per_hour.is_none() {
+                let (note, offer) = (price.note.as_deref().unwrap_or("it is missing"), price.offer.as_str());
+                eprintln!(
+                    "warning: backend `{}` has no {offer} price, so its cost is unknown and nothing moves there for money: \
+                     {note}",
+                    backend.id
+                );
+            }
+        }
+    }
     Ok(())
 }

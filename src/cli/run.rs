@@ -54,7 +54,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         _ = interrupt.recv() => return Ok(()),
     };
     if cut_off > 0 {
-        tracing::warn!(cut_off, "requests were still under way at the end of the drain time and were cut off");
+        tracing::warn!(
+            cut_off,
+            "requests were still under way at the end of the drain time and were cut off"
+        );
     } else {
         tracing::info!("drained: every request under way has ended");
     }

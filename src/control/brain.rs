@@ -290,12 +290,7 @@ impl Observed {
 }
 
 /// What the request path shall read.
-fn table(
-    settings: &Settings,
-    signals: &Signals,
-    routes: &[RoutePicture],
-    generation: u64,
-) -> RoutingTable {
+fn table(settings: &Settings, signals: &Signals, routes: &[RoutePicture], generation: u64) -> RoutingTable {
     let places: HashMap<&BackendId, usize> =
         settings.backends.iter().enumerate().map(|(i, backend)| (&backend.id, i)).collect();
     let backends = settings

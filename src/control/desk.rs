@@ -136,8 +136,10 @@ impl Desk for Control {
             (active.settings.backends.iter().flat_map(|b| book.report(b, now)).collect(), book.faults())
         };
         let shifts = lock(&self.told).shifts.iter().map(|((r, c), n)| (r.clone(), *c, *n)).collect();
-        let spent_usd = lock(&self.brain).spent_usd().map(|(r, b, usd)| (r.clone(), b.clone(), usd)).collect();
-        let routes = picture.as_ref().map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())));
+        let spent_usd =
+            lock(&self.brain).spent_usd().map(|(r, b, usd)| (r.clone(), b.clone(), usd)).collect();
+        let routes =
+            picture.as_ref().map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())));
         metrics::View {
             meters: self.signals.meters.all(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
@@ -241,7 +243,10 @@ impl Control {
         let ttl = match config::parse_duration(&new.ttl) {
             Ok(ttl) if ttl.is_zero() => return invalid("`ttl` must be longer than 0".into()),
             Ok(ttl) if ttl > OVERRIDE_TTL_MAX => {
-                return invalid(format!("`ttl` is {}; at most 7 days are allowed: what lasts belongs into the configuration", new.ttl));
+                return invalid(format!(
+                    "`ttl` is {}; at most 7 days are allowed: what lasts belongs into the configuration",
+                    new.ttl
+                ));
             }
             Ok(ttl) => ttl,
             Err(why) => return invalid(format!("`ttl`: {why}")),
@@ -250,7 +255,10 @@ impl Control {
             return invalid("`reason` must say why: whoever reads it at night has nothing else".into());
         }
         if new.reason.len() > OVERRIDE_REASON_LEN_MAX {
-            return invalid(format!("`reason` has {} bytes; at most {OVERRIDE_REASON_LEN_MAX} are allowed", new.reason.len()));
+            return invalid(format!(
+                "`reason` has {} bytes; at most {OVERRIDE_REASON_LEN_MAX} are allowed",
+                new.reason.len()
+            ));
         }
         let active = self.active.load();
         let routes = &active.settings.routes;
@@ -269,7 +277,10 @@ impl Control {
             (Some(backend), _) => {
                 if !active.settings.backends.iter().any(|b| b.id == *backend) {
                     let known: Vec<&str> = active.settings.backends.iter().map(|b| b.id.as_str()).collect();
-                    return invalid(format!("there is no backend `{backend}`; there are: {}", known.join(", ")));
+                    return invalid(format!(
+                        "there is no backend `{backend}`; there are: {}",
+                        known.join(", ")
+                    ));
                 }
                 let serves = |r: &crate::model::Route| r.backends.contains(backend);
                 if let Some(route) = routes.iter().find(|r| Some(&r.id) == new.route.as_ref())

@@ -12,12 +12,13 @@ pub mod serve;
 pub mod views;
 
 use std::{
+    collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,7 +27,7 @@ use tokio::sync::Notify;
 
 use crate::{
     config::Settings,
-    model::{Action, Decision, Health, RouteId, RoutingTable, Timestamp},
+    model::{Action, BackendId, Decision, Health, RouteId, RoutingTable, Timestamp},
     policy::explain,
     proxy::Publisher,
     store::{EntryKind, JournalEntry, Overrides},
@@ -40,6 +41,10 @@ const MEMORY_BLOB: &str = "policy.json";
 
 /// Blob in which the last good prices outlive a restart.
 const PRICES_BLOB: &str = "prices.json";
+
+/// A reason that changes without a move is journaled at most so often for each route: prices that hover around a threshold
+/// must not fill the journal.
+const REASON_SPACING: Duration = Duration::from_secs(10);
 
 /// How often prices are written down, in turns of the loop.
 const PRICES_EVERY: u64 = 60;
@@ -82,9 +87,9 @@ pub struct Control {
 /// What the journal was told last, so that it is told only what changed; and what metrics count of it.
 #[derive(Default)]
 struct Told {
-    reasons: std::collections::HashMap<RouteId, &'static str>,
-    health: std::collections::HashMap<crate::model::BackendId, Health>,
-    shifts: std::collections::BTreeMap<(RouteId, &'static str), u64>,
+    reasons: HashMap<RouteId, (&'static str, Timestamp)>,
+    health: HashMap<BackendId, Health>,
+    shifts: BTreeMap<(RouteId, &'static str), u64>,
 }
 
 impl Control {
@@ -126,7 +131,13 @@ impl Control {
             let code = decision.reason.code();
             let is_move = explain::is_move(decision);
             moved |= is_move || decision.moving();
-            let news = told.reasons.insert(route.clone(), code) != Some(code);
+            let last = told.reasons.get(route);
+            let news = last.is_none_or(|(known, at)| {
+                *known != code && now.duration_since(*at).unsigned_abs() >= REASON_SPACING
+            });
+            if is_move || news {
+                told.reasons.insert(route.clone(), (code, now));
+            }
             if is_move {
                 *told.shifts.entry((route.clone(), code)).or_default() += 1;
                 log_move(route, decision);

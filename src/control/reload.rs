@@ -44,7 +44,10 @@ impl Control {
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
                 self.config_error.store(Some(Arc::new(error.to_string())));
-                tracing::error!(author, "the configuration was not reloaded, the running one stays:\n{error}");
+                tracing::error!(
+                    author,
+                    "the configuration was not reloaded, the running one stays:\n{error}"
+                );
                 let body = json!({ "event": "refused", "author": author, "why": error.to_string() });
                 self.note(now, EntryKind::Config, None, body);
             }
@@ -54,7 +57,9 @@ impl Control {
 
     fn load_and_take_up(&self) -> Result<u64, ReloadError> {
         let path = self.config_path.as_deref().ok_or_else(|| {
-            ReloadError::NeedsRestart("the configuration was not read from a file, so there is nothing to reload".into())
+            ReloadError::NeedsRestart(
+                "the configuration was not read from a file, so there is nothing to reload".into(),
+            )
         })?;
         let loaded = config::load(path).map_err(ReloadError::Invalid)?;
         let active = self.active.load();

@@ -57,7 +57,6 @@ impl Scribe {
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
-
 }
 
 impl Drop for Scribe {

@@ -224,9 +224,7 @@ async fn first_signals(control: &Control, settings: &Settings) {
     control.signals.probes.reconcile(&settings.backends);
     control.signals.resolver.resolve_all(FIRST_SIGNALS_WAIT).await;
     let mut changes = control.signals.probes.changes();
-    let known = async {
-        while !control.signals.probes.all_known() && changes.changed().await.is_ok() {}
-    };
+    let known = async { while !control.signals.probes.all_known() && changes.changed().await.is_ok() {} };
     if timeout(FIRST_SIGNALS_WAIT, known).await.is_err() {
         tracing::warn!("not every backend answered its first probe in time; those that did not are left out");
     }

@@ -245,7 +245,9 @@ fn seconds(duration: &Duration) -> String {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Reason::Initial { to } => write!(f, "first placement: {to} has the lowest cost for one more request"),
+            Reason::Initial { to } => {
+                write!(f, "first placement: {to} has the lowest cost for one more request")
+            }
             Reason::InitialWithoutPrices { to } => {
                 write!(f, "first placement without any known cost: {to} is the first eligible backend")
             }

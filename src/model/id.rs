@@ -12,7 +12,10 @@ fn valid(name: &str) -> Result<(), String> {
         return Err("a name must not be empty".into());
     }
     if name.len() > NAME_LEN_MAX {
-        return Err(format!("the name `{name}` has {} characters; at most {NAME_LEN_MAX} are allowed", name.len()));
+        return Err(format!(
+            "the name `{name}` has {} characters; at most {NAME_LEN_MAX} are allowed",
+            name.len()
+        ));
     }
     let mut chars = name.chars();
     let first_ok = chars.next().is_some_and(|c| c.is_ascii_alphanumeric());

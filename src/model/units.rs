@@ -53,7 +53,8 @@ impl<'de> Deserialize<'de> for Share {
                 text.parse().map_err(E::custom)
             }
             fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Share, E> {
-                Share::new(value).ok_or_else(|| E::custom(format!("`{value}` is not a share: expected 0 to 1")))
+                Share::new(value)
+                    .ok_or_else(|| E::custom(format!("`{value}` is not a share: expected 0 to 1")))
             }
             fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Share, E> {
                 self.visit_f64(value as f64)
@@ -132,7 +133,8 @@ impl FromStr for Ramp {
     fn from_str(text: &str) -> Result<Ramp, String> {
         let wrong = || format!("`{text}` is not a ramp: expected a share in a time, such as \"10%/m\"");
         let (share, per) = text.split_once('/').ok_or_else(wrong)?;
-        let share = share.trim().strip_suffix('%').and_then(|p| p.trim().parse::<f64>().ok()).ok_or_else(wrong)?;
+        let share =
+            share.trim().strip_suffix('%').and_then(|p| p.trim().parse::<f64>().ok()).ok_or_else(wrong)?;
         let seconds = match per.trim() {
             "s" => 1,
             "m" => 60,

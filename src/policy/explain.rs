@@ -18,7 +18,9 @@ pub fn summary(decision: &Decision) -> String {
         let Rule::Threshold { shift_at, return_at } = decision.rule;
         let (here_is, there_is) = match &decision.reason {
             Reason::Away { home, .. } => (format!("at {home}, which it left,"), "here".to_owned()),
-            Reason::GapClosed { from, to, .. } => (format!("at {to}, to which it returns,"), format!("at {from}")),
+            Reason::GapClosed { from, to, .. } => {
+                (format!("at {to}, to which it returns,"), format!("at {from}"))
+            }
             Reason::GapReached { from, to, .. } => (format!("at {from}"), format!("at {to}")),
             _ => ("where it is".to_owned(), "where it would go".to_owned()),
         };
@@ -30,8 +32,12 @@ pub fn summary(decision: &Decision) -> String {
     }
     match decision.fallback {
         Fallback::None | Fallback::NothingEligible => {}
-        Fallback::StaleSignals => text += " No backend is known to be healthy: those never probed yet are used.",
-        Fallback::Slo => text += " Every backend is over the latency objective: it is given up to serve at all.",
+        Fallback::StaleSignals => {
+            text += " No backend is known to be healthy: those never probed yet are used."
+        }
+        Fallback::Slo => {
+            text += " Every backend is over the latency objective: it is given up to serve at all."
+        }
     }
     if decision.moving() {
         text += " The move is still on its way.";
@@ -45,7 +51,11 @@ pub fn binding(decision: &Decision) -> Option<String> {
     let cheapest = decision.backends.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let cause = cheapest.limited_by?;
     if cheapest.share >= cheapest.limit - 1e-9 {
-        Some(format!("{} would be the cheapest, but {cause} (at most {})", cheapest.backend, percent(cheapest.limit)))
+        Some(format!(
+            "{} would be the cheapest, but {cause} (at most {})",
+            cheapest.backend,
+            percent(cheapest.limit)
+        ))
     } else {
         None
     }
@@ -79,7 +89,9 @@ pub fn what_would_change_it(decision: &Decision) -> String {
         Reason::RecoveredHolding { backend, remaining } => {
             format!("in {} s {backend} is used again if it stays healthy", remaining.as_secs() + 1)
         }
-        Reason::CostUnknown { backend, .. } => format!("a trusted price for {backend} would allow a comparison"),
+        Reason::CostUnknown { backend, .. } => {
+            format!("a trusted price for {backend} would allow a comparison")
+        }
         Reason::NothingToSave => "load beyond the paid minimum of replicas, or a smaller minimum".to_owned(),
         Reason::Override { id, .. } => format!("the end of override {id}"),
         Reason::OnlyOne { .. } | Reason::MustLeave { .. } => match excluded(decision) {

@@ -14,9 +14,9 @@ pub mod explain;
 pub mod ramp;
 pub mod site;
 pub mod state;
-pub mod threshold;
 #[cfg(test)]
 mod tests;
+pub mod threshold;
 #[cfg(test)]
 pub(crate) mod worlds;
 
@@ -169,9 +169,7 @@ fn settle(
     }
 
     match (must, recovered) {
-        (Some(must), _) => {
-            Outcome { action: Action::Evacuate, reason: must.reason, comparison: None }
-        }
+        (Some(must), _) => Outcome { action: Action::Evacuate, reason: must.reason, comparison: None },
         (None, Some(site)) if wish.action == Action::Stay => {
             let backend = site.view.backend.id.clone();
             if may {
@@ -199,8 +197,7 @@ fn must_leave(snapshot: &Snapshot, sites: &[Site], state: &State, wanted: &[f64]
     if let Some(pin) = pin
         && !close(wanted, &state.shares, SHARE_EPSILON)
     {
-        let reason =
-            Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() };
+        let reason = Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() };
         return Some(MustLeave { reason, immediate: true });
     }
     // Above its limit, and with somewhere to go: when all are full, staying is as good as moving.
@@ -222,9 +219,10 @@ fn leave_reason(snapshot: &Snapshot, site: &Site, cause: Cause) -> Reason {
         Cause::PinnedElsewhere => Some(OverrideKind::Pin),
         _ => None,
     };
-    let order = snapshot.overrides.iter().find(|o| {
-        Some(o.kind) == kind && o.concerns(&snapshot.route, &site.view.backend.id)
-    });
+    let order = snapshot
+        .overrides
+        .iter()
+        .find(|o| Some(o.kind) == kind && o.concerns(&snapshot.route, &site.view.backend.id));
     match order {
         Some(o) => Reason::Override { kind: o.kind, id: o.id.clone(), reason: o.reason.clone() },
         None => Reason::MustLeave { backend: site.view.backend.id.clone(), cause },
@@ -254,9 +252,7 @@ fn explain_standing(snapshot: &Snapshot, sites: &[Site], wish: Outcome) -> Outco
     }
     let mut serving = sites.iter().filter(|s| s.may_serve);
     match (serving.next(), serving.next()) {
-        (Some(only), None) => {
-            Outcome::stay(Reason::OnlyOne { backend: only.view.backend.id.clone() })
-        }
+        (Some(only), None) => Outcome::stay(Reason::OnlyOne { backend: only.view.backend.id.clone() }),
         _ => wish,
     }
 }

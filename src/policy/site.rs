@@ -120,7 +120,9 @@ pub fn impose_overrides(snapshot: &Snapshot, sites: &mut [Site]) -> Fallback {
         if mine(OverrideKind::Drain).next().is_some() {
             site.forbid(Cause::Drained);
             site.waivable = None;
-        } else if let Some(cap) = mine(OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min) {
+        } else if let Some(cap) =
+            mine(OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min)
+        {
             // A pin is stronger than a cap on the same backend.
             if mine(OverrideKind::Pin).next().is_none() && site.limit > cap {
                 site.limit = cap;
@@ -135,8 +137,7 @@ pub fn impose_overrides(snapshot: &Snapshot, sites: &mut [Site]) -> Fallback {
 /// If nothing may serve, gives up first on unknown health, then on the latency objective: never on health, residency or an
 /// operator's word.
 fn waive(sites: &mut [Site]) -> Fallback {
-    for (cause, fallback) in
-        [(Cause::HealthUnknown, Fallback::StaleSignals), (Cause::OverSlo, Fallback::Slo)]
+    for (cause, fallback) in [(Cause::HealthUnknown, Fallback::StaleSignals), (Cause::OverSlo, Fallback::Slo)]
     {
         if sites.iter().any(|s| s.may_serve) {
             break;
@@ -177,8 +178,7 @@ fn over_slo(
         return false;
     };
     let by_probe = view.probe.and_then(|p| p.first_byte).is_some_and(|t| t > limit);
-    let by_traffic =
-        view.live.samples >= SLO_SAMPLES_MIN && view.live.ttfb_p95.is_some_and(|t| t > limit);
+    let by_traffic = view.live.samples >= SLO_SAMPLES_MIN && view.live.ttfb_p95.is_some_and(|t| t > limit);
     if by_probe || by_traffic {
         *over_slo_at = Some(now);
     }

@@ -81,7 +81,10 @@ impl State {
             target: pick(&self.target),
             shares: pick(&self.shares),
             moved_at: self.moved_at,
-            warmth: places.iter().map(|p| p.and_then(|p| self.warmth.get(p).copied()).unwrap_or_default()).collect(),
+            warmth: places
+                .iter()
+                .map(|p| p.and_then(|p| self.warmth.get(p).copied()).unwrap_or_default())
+                .collect(),
             over_slo_at: places
                 .iter()
                 .map(|p| p.and_then(|p| self.over_slo_at.get(p).copied()).flatten())

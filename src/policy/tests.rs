@@ -307,7 +307,10 @@ fn the_same_input_gives_the_same_decision_through_json() {
     let text = serde_json::to_string(&(&world.snapshot, &world.state, &world.policy)).unwrap();
     let (snapshot, state, policy): (Snapshot, State, Policy) = serde_json::from_str(&text).unwrap();
     let now = at(world.now + 1);
-    assert_eq!(decide(&policy, &snapshot, &state, now), decide(&world.policy, &world.snapshot, &world.state, now));
+    assert_eq!(
+        decide(&policy, &snapshot, &state, now),
+        decide(&world.policy, &world.snapshot, &world.state, now)
+    );
 }
 
 /// One change to a world, drawn by the property tests.

@@ -104,11 +104,20 @@ impl Front {
     pub async fn drain(mut self, deadline: Duration) -> u64 {
         self.stop.send_replace(true);
         let end = tokio::time::Instant::now() + deadline;
-        while self.meters.in_flight() > 0 && tokio::time::Instant::now() < end {
+        let cut_off = loop {
+            let in_flight = self.meters.in_flight();
+            if tokio::time::Instant::now() >= end {
+                break in_flight;
+            }
+            if in_flight == 0 {
+                tokio::time::sleep(FLUSH).await;
+                // A request that had just been read when the drain began may have entered meanwhile.
+                if self.meters.in_flight() == 0 {
+                    break 0;
+                }
+            }
             tokio::time::sleep(DRAIN_POLL).await;
-        }
-        let cut_off = self.meters.in_flight();
-        tokio::time::sleep(FLUSH).await;
+        };
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

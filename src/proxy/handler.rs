@@ -10,8 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use pingora_core::{
-    Error, ErrorSource, ErrorType, Result, RetryType, modules::http::HttpModules,
-    upstreams::peer::HttpPeer,
+    Error, ErrorSource, ErrorType, Result, RetryType, modules::http::HttpModules, upstreams::peer::HttpPeer,
 };
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -107,7 +106,10 @@ impl Context {
     fn give_up(&mut self, reason: RetryReason) -> bool {
         let Some(attempt) = self.attempt.take() else { return false };
         let another = self.attempts < ATTEMPTS_MAX
-            && self.found.as_ref().is_some_and(|(table, lane)| self.choose(table, &table.lanes[*lane]).is_some());
+            && self
+                .found
+                .as_ref()
+                .is_some_and(|(table, lane)| self.choose(table, &table.lanes[*lane]).is_some());
         if another {
             attempt.meter.retried(reason);
         } else {

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use pingora_core::{protocols::ALPN, upstreams::peer::HttpPeer, utils::tls::{WrappedX509, parse_x509}};
+use pingora_core::{
+    protocols::ALPN,
+    upstreams::peer::HttpPeer,
+    utils::tls::{WrappedX509, parse_x509},
+};
 
 use super::{matcher::Matcher, pick::Division};
 use crate::{
@@ -132,7 +136,8 @@ impl Table {
 
 fn target(backend: &Backend, addresses: &[SocketAddr]) -> Target {
     let header = |text: &str| {
-        HeaderValue::from_str(text).unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
+        HeaderValue::from_str(text)
+            .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
     };
     Target {
         id: backend.id.clone(),

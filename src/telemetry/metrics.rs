@@ -133,7 +133,8 @@ impl View {
             }
         }
         let help = "From the arrival of a request to the end of its answer";
-        let mut duration = family(encoder, "tradewind_request_duration_seconds", help, MetricType::Histogram)?;
+        let mut duration =
+            family(encoder, "tradewind_request_duration_seconds", help, MetricType::Histogram)?;
         // A meter that has counted nothing (no unmatched request yet) would be a series without a meaning.
         for (key, meter) in self.meters.iter().filter(|(_, meter)| meter.requests() > 0) {
             duration.histogram(name(key), &meter.duration)?;
@@ -177,9 +178,11 @@ impl View {
         self.encode_verdicts(encoder, "tradewind_backend_share", help, |v| v.share)?;
         let help = "Part towards which the ramp moves";
         self.encode_verdicts(encoder, "tradewind_backend_target_share", help, |v| v.target)?;
-        let help = "Requests per second for which the backend should prepare: what its autoscaler may scale on";
+        let help =
+            "Requests per second for which the backend should prepare: what its autoscaler may scale on";
         self.encode_verdicts(encoder, "tradewind_planned_requests_per_second", help, |v| v.planned_rps)?;
-        let help = "Cost of one more request beyond the paid minimum, in USD per 1,000 requests; absent if unknown";
+        let help =
+            "Cost of one more request beyond the paid minimum, in USD per 1,000 requests; absent if unknown";
         let mut cost = family(encoder, "tradewind_unit_cost_usd", help, MetricType::Gauge)?;
         for (snapshot, decision) in &self.routes {
             for verdict in &decision.backends {
@@ -229,8 +232,7 @@ impl View {
         let mut gauges = family(encoder, metric, help, MetricType::Gauge)?;
         for (snapshot, decision) in &self.routes {
             for verdict in &decision.backends {
-                let labels =
-                    vec![("route", snapshot.route.as_str()), ("backend", verdict.backend.as_str())];
+                let labels = vec![("route", snapshot.route.as_str()), ("backend", verdict.backend.as_str())];
                 gauges.gauge(labels, value(verdict))?;
             }
         }
@@ -302,7 +304,8 @@ impl View {
         family(encoder, "tradewind_config_generation", help, MetricType::Gauge)?
             .gauge(vec![], self.config_generation as f64)?;
         let help = "Journal entries that could not be written";
-        family(encoder, "tradewind_journal_lost", help, MetricType::Counter)?.counter(vec![], self.journal_lost)?;
+        family(encoder, "tradewind_journal_lost", help, MetricType::Counter)?
+            .counter(vec![], self.journal_lost)?;
         let help = "Time since the last decision; grows when the control loop is stuck";
         family(encoder, "tradewind_decision_age_seconds", help, MetricType::Gauge)?
             .gauge(vec![], self.decision_age_seconds)

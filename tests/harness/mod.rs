@@ -1,0 +1,306 @@
+//! What the acceptance tests share: the real binary with a generated configuration, scripted backends, plain clients.
+//! Everything is on loopback and on ports that the system chooses.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+pub mod backend;
+pub mod client;
+pub mod config;
+pub mod http2;
+pub mod load;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use backend::Backend;
+pub use client::{Answer, Client};
+pub use config::Config;
+pub use load::Load;
+
+/// How long a condition may take to come true. Far longer than it should: a busy machine is no fault of the product.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+const BINARY: &str = env!("CARGO_BIN_EXE_tradewind");
+
+/// Looks again and again until there is something to see.
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < end, "not within {} s: {what}", DEADLINE.as_secs());
+        pause(Duration::from_millis(10));
+    }
+}
+
+/// Waits until a condition holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    until(what, || holds().then_some(()));
+}
+
+/// Checks a condition again and again for a while: for what must *not* happen.
+pub fn throughout(time: Duration, mut check: impl FnMut()) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        check();
+        pause(Duration::from_millis(20));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "between two looks at a condition, never in place of one")]
+pub fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// A running Tradewind. It is killed when dropped; its log is printed if the test failed.
+pub struct Tradewind {
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+    dir: PathBuf,
+    child: Child,
+    log: Log,
+    _own_dir: Option<TempDir>,
+}
+
+/// Everything that a process wrote to standard error so far.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<String>>);
+
+impl Log {
+    fn follow(child: &mut Child) -> Log {
+        let log = Log::default();
+        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let copy = log.clone();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut text = copy.0.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        log
+    }
+
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn spawn(dir: &Path) -> (Child, Log) {
+    let mut child = Command::new(BINARY)
+        .args(["run", "--config"])
+        .arg(dir.join("t.toml"))
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let log = Log::follow(&mut child);
+    (child, log)
+}
+
+/// The addresses in the line that says that it serves.
+fn addresses(log: &Log) -> Option<(SocketAddr, SocketAddr)> {
+    let text = log.text();
+    let line = text.lines().find(|line| line.contains("serving http="))?;
+    let after = |mark: &str, end: char| line.split_once(mark)?.1.split(end).next()?.parse().ok();
+    Some((after("http=Some(", ')')?, after("admin=", ' ')?))
+}
+
+impl Tradewind {
+    /// Starts in a directory of its own and waits until it is ready.
+    pub fn start(config: &Config) -> Tradewind {
+        let own = tempfile::tempdir().expect("a directory for the test");
+        let mut started = Tradewind::start_in(own.path(), config);
+        started._own_dir = Some(own);
+        started
+    }
+
+    /// Starts in `dir` and waits until it is ready.
+    pub fn start_in(dir: &Path, config: &Config) -> Tradewind {
+        config.write(dir);
+        let (mut child, log) = spawn(dir);
+        let (http, admin) = until("it serves", || {
+            let ended = child.try_wait().expect("its status can be asked for");
+            assert!(ended.is_none(), "it ended with {ended:?}:\n{}", log.text());
+            addresses(&log)
+        });
+        let started = Tradewind { http, admin, dir: dir.to_owned(), child, log, _own_dir: None };
+        eventually("it is ready", || started.get("/readyz").is_ok_and(|answer| answer.status == 200));
+        started
+    }
+
+    /// Starts again with the same files, after it ended; its ports are new.
+    pub fn start_again(&mut self) {
+        (self.child, self.log) = spawn(&self.dir);
+        (self.http, self.admin) = until("it serves again", || addresses(&self.log));
+        eventually("it is ready again", || self.get("/readyz").is_ok_and(|answer| answer.status == 200));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Sends a signal by its name, `TERM`.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let done = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+        assert!(done.success(), "{kill}: {done}");
+    }
+
+    /// The exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("its status can be asked for")
+    }
+
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A client with a connection of its own to the front door.
+    pub fn client(&self) -> Client {
+        Client::new(self.http)
+    }
+
+    /// One request to the front door, over a new connection.
+    pub fn fetch(&self, path: &str) -> Answer {
+        self.client().get(path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// A GET to the admin API.
+    pub fn get(&self, path: &str) -> std::io::Result<Answer> {
+        Client::new(self.admin).get(path)
+    }
+
+    /// A call to the admin API: its status and the JSON of its answer.
+    pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let body = body.map(|json| json.to_string()).unwrap_or_default();
+        let kind = [("content-type", "application/json")];
+        let answer = Client::new(self.admin)
+            .request(method, path, if body.is_empty() { &[] } else { &kind }, body.as_bytes())
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let json = serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|error| panic!("{method} {path}: {error}: {}", answer.text()));
+        (answer.status, json)
+    }
+
+    /// The JSON of a GET that must succeed.
+    pub fn json(&self, path: &str) -> Value {
+        let (status, json) = self.call("GET", path, None);
+        assert_eq!(status, 200, "GET {path}: {json}");
+        json
+    }
+
+    /// What explain says about the route of the configuration.
+    pub fn explain(&self) -> Value {
+        self.json("/v1/routes/chat/explain")
+    }
+
+    /// What status says about a backend of the route.
+    pub fn backend(&self, name: &str) -> Value {
+        let status = self.json("/v1/status");
+        let backends = status["routes"][0]["backends"].as_array().expect("there are backends").clone();
+        let found = backends.into_iter().find(|backend| backend["backend"] == name);
+        found.unwrap_or_else(|| panic!("{name} is not in {status}"))
+    }
+
+    /// The share of a backend.
+    pub fn share(&self, name: &str) -> f64 {
+        self.backend(name)["share"].as_f64().expect("a share is a number")
+    }
+
+    /// Waits until a backend has a share.
+    pub fn wait_for_share(&self, name: &str, share: f64) {
+        eventually(&format!("{name} has a share of {share}"), || (self.share(name) - share).abs() < 1e-9);
+    }
+
+    /// Waits until the decision says this reason.
+    pub fn wait_for_reason(&self, code: &str) -> Value {
+        until(&format!("the reason is {code}, not {}", self.explain()["summary"]), || {
+            let explained = self.explain();
+            (explained["decision"]["reason"]["code"] == code).then_some(explained)
+        })
+    }
+
+    /// The value of a metric: its name with labels, `a_total{b="c"}`. `None` when it is not there.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let answer = self.get("/metrics").expect("metrics are there");
+        let line = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok();
+        answer.text().lines().find_map(line)
+    }
+
+    /// `POST /v1/overrides`, which must be accepted; gives its id.
+    pub fn impose(&self, order: Value) -> String {
+        let (status, stored) = self.call("POST", "/v1/overrides", Some(order));
+        assert_eq!(status, 201, "{stored}");
+        stored["id"].as_str().expect("it has an id").to_owned()
+    }
+
+    /// Replaces the price file, as a whole.
+    pub fn set_prices(&self, prices: &[(&str, f64)]) {
+        self.put("prices.csv", &config::prices(prices));
+    }
+
+    /// Replaces a file beside the configuration, as a whole.
+    pub fn put(&self, name: &str, content: &str) {
+        put(&self.dir, name, content);
+    }
+
+    /// Runs the command line against it.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        cli(args, &format!("http://{}", self.admin))
+    }
+}
+
+impl Drop for Tradewind {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- log of tradewind ---\n{}", self.log());
+        }
+    }
+}
+
+/// A `run` that is expected to end by itself: its exit code and what it said.
+pub fn run_to_the_end(dir: &Path) -> (Option<i32>, String) {
+    let (mut child, log) = spawn(dir);
+    let status = until("it ends", || child.try_wait().expect("its status can be asked for"));
+    (status.code(), log.text())
+}
+
+/// Runs the command line against the admin API at `admin`.
+pub fn cli(args: &[&str], admin: &str) -> Output {
+    Command::new(BINARY).args(args).env("TRADEWIND_ADMIN", admin).output().expect("the binary starts")
+}
+
+/// What a command wrote to standard output.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Writes a file as editors and Kubernetes do: beside it, then renamed, so that no half of it is ever seen.
+pub fn put(dir: &Path, name: &str, content: &str) {
+    let beside = dir.join(format!(".{name}.new"));
+    fs::write(&beside, content).expect("the file can be written");
+    fs::rename(&beside, dir.join(name)).expect("the file can be replaced");
+}

@@ -39,7 +39,7 @@ fn table(routes: usize, backends: usize) -> RoutingTable {
     }
 }
 
-#[divan::bench(args = [1, 10, 100, 1000])]
+#[divan::bench(args = [1, 10, 100, 1000], sample_size = 1000)]
 fn route_match_to_peer(bencher: Bencher<'_, '_>, routes: usize) {
     let publisher = Publisher::new(Arc::new(Meters::default()));
     publisher.publish(&table(routes, 50), false);

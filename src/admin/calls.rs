@@ -19,7 +19,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    control::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
+    admin::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
     model::{Override, RouteId, Timestamp},
     store::journal::{JournalQuery, QUERY_ENTRIES_MAX},
 };

@@ -10,8 +10,8 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{Desk, Options};
 use crate::{
+    admin::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
     config::{Fault, Faults, Role, Secret, Severity, Token},
-    control::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
     model::{Fallback, Override},
     signals::prices::PriceReport,
     store::journal::JournalQuery,
@@ -46,7 +46,7 @@ impl Desk for FakeDesk {
             decision_age_seconds: 0.5,
             draining: false,
             warnings: Vec::new(),
-            routes: vec![crate::control::views::RouteStatus {
+            routes: vec![crate::admin::views::RouteStatus {
                 route: "chat".parse().unwrap(),
                 demand_rps: 0.0,
                 reason: "no other placement is cheaper".into(),

@@ -11,6 +11,7 @@ mod guard;
 mod problem;
 mod server;
 mod tls;
+pub mod views;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -20,8 +21,8 @@ mod tests;
 pub use server::serve;
 
 use crate::{
+    admin::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
     config::{Tls, Token},
-    control::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
     model::Override,
     signals::prices::PriceReport,
     store::journal::JournalQuery,

@@ -19,8 +19,8 @@ use super::{
     serve,
 };
 use crate::{
+    admin::views::{OverrideError, ReloadError},
     config::Tls,
-    control::views::{OverrideError, ReloadError},
 };
 
 const DRAIN: &str = r#"{"kind": "drain", "backend": "eks", "ttl": "30m", "reason": "incident"}"#;
@@ -460,7 +460,7 @@ async fn the_documented_commands_work() {
 
 #[test]
 fn the_documented_answers_are_what_is_answered() {
-    use crate::control::views::{Explanation, OverrideStatus, Status};
+    use crate::admin::views::{Explanation, OverrideStatus, Status};
     let page = include_str!("../../docs/admin-api.md");
     let example = |heading: &str| -> Value {
         let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;

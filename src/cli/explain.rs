@@ -11,7 +11,7 @@ use super::{
     table::{self, Align, Cell, Ink, Table, UNKNOWN},
 };
 use crate::{
-    control::views::Explanation,
+    admin::views::Explanation,
     model::{Action, Decision, Rule, Verdict, units::percent},
     signals::prices::{PriceReport, ReportState},
 };
@@ -202,7 +202,7 @@ fn prices_table(prices: &[PriceReport]) -> Table {
 mod tests {
     use super::*;
     use crate::{
-        control::views::LastMove,
+        admin::views::LastMove,
         model::{Cause, Fallback, Offer, Reason, Share, UnitCost},
     };
 

@@ -10,7 +10,7 @@ use super::{
     table::{self, Ink},
 };
 use crate::{
-    control::views::{NewOverride, OverrideStatus},
+    admin::views::{NewOverride, OverrideStatus},
     model::{BackendId, Override, OverrideKind, RouteId, Share},
 };
 

@@ -10,7 +10,7 @@ use super::{
     table::{self, Align, Cell, Ink, Table, UNKNOWN},
 };
 use crate::{
-    control::views::{BackendStatus, OverrideStatus, RouteStatus, Status},
+    admin::views::{BackendStatus, OverrideStatus, RouteStatus, Status},
     model::{Fallback, Health, units::percent},
 };
 

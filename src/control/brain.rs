@@ -8,8 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::views::LastMove;
 use crate::{
+    admin::views::LastMove,
     config::Settings,
     model::{
         Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,

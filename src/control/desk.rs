@@ -4,15 +4,15 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{
-    Control, RoutePicture, lock,
-    views::{
-        BackendStatus, Explanation, NewOverride, OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError,
-        OverrideStatus, ReloadError, RouteStatus, Status,
-    },
-};
+use super::{Control, RoutePicture, lock};
 use crate::{
-    admin::Desk,
+    admin::{
+        Desk,
+        views::{
+            BackendStatus, Explanation, NewOverride, OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX,
+            OverrideError, OverrideStatus, ReloadError, RouteStatus, Status,
+        },
+    },
     config,
     model::{Override, OverrideKind, Timestamp},
     policy::explain,

@@ -9,7 +9,6 @@ mod desk;
 mod reload;
 mod scribe;
 pub mod serve;
-pub mod views;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -9,8 +9,9 @@ use std::{
 use serde_json::json;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 
-use super::{Active, Control, lock, views::ReloadError};
+use super::{Active, Control, lock};
 use crate::{
+    admin::views::ReloadError,
     config::{self, Settings},
     model::Timestamp,
     signals::prices::{PriceFeed, PriceSettings},

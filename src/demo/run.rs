@@ -25,8 +25,9 @@ use super::{
 };
 use crate::{
     admin::Desk,
+    admin::views::Status,
     config,
-    control::{Control, serve, views::Status},
+    control::{Control, serve},
     model::{RouteId, Timestamp},
     store::{JournalQuery, journal::QUERY_ENTRIES_MAX},
 };

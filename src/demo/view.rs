@@ -8,7 +8,7 @@ use super::{
     text::{Line, Style, bar, date, hanging, millis, minute, pace, thousands},
 };
 use crate::{
-    control::views::Status,
+    admin::views::Status,
     model::{Health, Offer, Timestamp, units::percent},
     signals::prices::PriceReport,
 };

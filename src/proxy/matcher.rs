@@ -1,6 +1,6 @@
 //! Which route a request belongs to: a few hash look-ups, whatever the number of routes.
 
-use std::collections::HashMap;
+use ahash::AHashMap;
 
 use crate::model::{HeaderMatch, HostPattern, PathPattern, RouteMatch};
 
@@ -18,14 +18,14 @@ struct Candidate {
 /// The paths of one host pattern. Candidates are in order: more header conditions first.
 #[derive(Debug, Default)]
 struct Paths {
-    exact: HashMap<String, Vec<Candidate>>,
-    prefix: HashMap<String, Vec<Candidate>>,
+    exact: AHashMap<String, Vec<Candidate>>,
+    prefix: AHashMap<String, Vec<Candidate>>,
 }
 
 /// Finds the most specific route for a request; see [`RouteMatch`] for what that means.
 #[derive(Debug, Default)]
 pub struct Matcher {
-    exact_hosts: HashMap<String, Paths>,
+    exact_hosts: AHashMap<String, Paths>,
     /// Longest suffix first.
     suffix_hosts: Vec<(String, Paths)>,
     any_host: Paths,

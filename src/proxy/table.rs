@@ -149,7 +149,9 @@ fn target(backend: &Backend, addresses: &[SocketAddr]) -> Target {
 
 fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
     let Endpoint { tls, host, .. } = &backend.endpoint;
-    let mut peer = HttpPeer::new(address, *tls, host.clone());
+    // Without TLS the name is not used; an empty one is cheaper to clone for every request.
+    let name = if *tls { host.clone() } else { String::new() };
+    let mut peer = HttpPeer::new(address, *tls, name);
     let options = &mut peer.options;
     options.alpn = match (backend.protocol, tls) {
         (Protocol::Auto, true) => ALPN::H2H1,

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
+    admin::views::{NewOverride, OverrideError},
     admin::{
         Options,
         fake::{FakeDesk, Server, start, tokens},
     },
     config::Tls,
-    control::views::{NewOverride, OverrideError},
 };
 
 #[derive(Parser)]

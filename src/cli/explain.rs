@@ -217,6 +217,7 @@ mod tests {
             planned_rps: 40.0 * share,
             ready_rps: Some(24.0),
             unit_cost: Some(UnitCost { compute, egress: 0.0009 }),
+            average_usd_per_1k: Some(compute + 0.0009),
             marginal_usd_per_1k: Some(compute + 0.0009),
         }
     }

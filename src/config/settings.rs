@@ -86,7 +86,7 @@ pub struct Tls {
 }
 
 /// Someone who may use the admin API.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Token {
     /// The name under which changes are recorded. Unique.
     pub name: String,
@@ -111,7 +111,7 @@ pub enum Role {
 }
 
 /// Text that is never shown: neither `Debug` nor `Display` nor `Serialize` reveal it, only where it was read from.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Secret {
     value: Arc<str>,
     origin: Arc<str>,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -52,11 +53,15 @@ pub(super) struct RoutePicture {
 pub(super) struct Memory {
     pub(super) states: HashMap<RouteId, State>,
     pub(super) last_moves: HashMap<RouteId, LastMove>,
+    /// Without them every start would begin with a demand of nothing, and compare costs over that.
+    #[serde(default)]
+    flows: HashMap<RouteId, Flow>,
 }
 
 /// Smoothed figures of a route that no single backend has.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Flow {
+    #[serde(skip)]
     arrived: Option<(Timestamp, u64)>,
     demand_rps: f64,
     response_bytes: Option<f64>,
@@ -67,13 +72,14 @@ struct Flow {
 pub(super) struct Brain {
     pub(super) memory: Memory,
     windows: HashMap<(RouteId, BackendId), Window>,
-    flows: HashMap<RouteId, Flow>,
     spent_usd: HashMap<(RouteId, BackendId), (u64, f64)>,
 }
 
 /// The outcome of a turn.
 pub(super) struct Turn {
     pub(super) routes: Vec<RoutePicture>,
+    /// Dollars of all requests served so far, by route and backend.
+    pub(super) spent_usd: Vec<(RouteId, BackendId, f64)>,
     pub(super) table: RoutingTable,
 }
 
@@ -81,11 +87,6 @@ impl Brain {
     /// A brain that goes on where another one stopped.
     pub(super) fn resuming(memory: Memory) -> Brain {
         Brain { memory, ..Brain::default() }
-    }
-
-    /// Marginal dollars of all requests served so far, by route and backend.
-    pub(super) fn spent_usd(&self) -> impl Iterator<Item = (&RouteId, &BackendId, f64)> {
-        self.spent_usd.iter().map(|((route, backend), (_, usd))| (route, backend, *usd))
     }
 
     /// Collects, decides, and draws up the table.
@@ -97,7 +98,8 @@ impl Brain {
         generation: u64,
         now: Timestamp,
     ) -> Turn {
-        let snapshots = self.collect(settings, signals, overrides, now);
+        let observed = Observed::all(settings, signals, now);
+        let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
         for (route, snapshot) in settings.routes.iter().zip(snapshots) {
             let state = self.memory.states.entry(route.id.clone()).or_default();
@@ -112,8 +114,10 @@ impl Brain {
             routes.push(RoutePicture { snapshot, decision, last_move });
         }
         self.forget_removed(settings);
-        let table = table(settings, signals, &routes, generation);
-        Turn { routes, table }
+        let table = table(settings, &observed, &routes, generation);
+        let spent =
+            self.spent_usd.iter().map(|((route, backend), (_, usd))| (route.clone(), backend.clone(), *usd));
+        Turn { routes, table, spent_usd: spent.collect() }
     }
 
     /// A snapshot of every route, in the order of the settings.
@@ -121,13 +125,13 @@ impl Brain {
         &mut self,
         settings: &Settings,
         signals: &Signals,
+        observed: &HashMap<BackendId, Observed>,
         overrides: &[Override],
         now: Timestamp,
     ) -> Vec<Snapshot> {
         let demands: Vec<f64> =
             settings.routes.iter().map(|route| self.demand(route, &signals.meters, now)).collect();
         let loads = self.loads(settings, &demands);
-        let views = Observed::all(settings, signals, now);
         settings
             .routes
             .iter()
@@ -137,7 +141,7 @@ impl Brain {
                 let backends = route
                     .backends
                     .iter()
-                    .filter_map(|id| views.get(id))
+                    .filter_map(|id| observed.get(id))
                     .map(|observed| {
                         let id = &observed.backend.id;
                         let (live, part) = self.live(&route.id, id, &signals.meters, now);
@@ -166,7 +170,7 @@ impl Brain {
         let of = |meter: Arc<Meter>| meter.requests() + meter.in_flight();
         let served: u64 = route.backends.iter().map(|id| of(meters.get(Some(&route.id), Some(id)))).sum();
         let arrived = served + of(meters.get(Some(&route.id), None));
-        let flow = self.flows.entry(route.id.clone()).or_default();
+        let flow = self.memory.flows.entry(route.id.clone()).or_default();
         if let Some((at, before)) = flow.arrived {
             let seconds = now.duration_since(at).as_secs_f64();
             if seconds > 0.0 {
@@ -181,7 +185,7 @@ impl Brain {
 
     /// The mean size of a route's responses, smoothed; what was known stays while nothing is served.
     fn response_bytes(&mut self, route: &RouteId, last_minute: Volume) -> Option<f64> {
-        let flow = self.flows.entry(route.clone()).or_default();
+        let flow = self.memory.flows.entry(route.clone()).or_default();
         if last_minute.requests > 0 {
             let mean = last_minute.bytes_sent as f64 / last_minute.requests as f64;
             flow.response_bytes =
@@ -221,24 +225,25 @@ impl Brain {
         window.advance(now)
     }
 
-    /// Adds what the requests since the last turn cost: each at the marginal cost of the load it was part of.
+    /// Adds what the requests since the last turn cost beyond what is paid anyway, at the average of the load they were part of.
     fn account(&mut self, route: &Route, decision: &Decision, signals: &Signals) {
         for verdict in &decision.backends {
             let served = signals.meters.get(Some(&route.id), Some(&verdict.backend)).requests();
             let entry =
                 self.spent_usd.entry((route.id.clone(), verdict.backend.clone())).or_insert((served, 0.0));
             let new = served - entry.0;
-            *entry = (served, entry.1 + new as f64 / 1000.0 * verdict.marginal_usd_per_1k.unwrap_or(0.0));
+            *entry = (served, entry.1 + new as f64 / 1000.0 * verdict.average_usd_per_1k.unwrap_or(0.0));
         }
     }
 
     /// Drops what belongs to routes and backends that are no longer configured. What was spent stays.
     fn forget_removed(&mut self, settings: &Settings) {
         let known = |route: &RouteId| settings.routes.iter().any(|r| r.id == *route);
-        if self.memory.states.len() > settings.routes.len() {
+        if self.memory.states.len() > settings.routes.len() || self.memory.flows.len() > settings.routes.len()
+        {
             self.memory.states.retain(|route, _| known(route));
             self.memory.last_moves.retain(|route, _| known(route));
-            self.flows.retain(|route, _| known(route));
+            self.memory.flows.retain(|route, _| known(route));
         }
         let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();
         if self.windows.len() > pairs {
@@ -257,6 +262,7 @@ fn concerns(order: &Override, route: &Route) -> bool {
 /// What is observed of a backend, whatever the route.
 struct Observed {
     backend: Arc<Backend>,
+    addresses: Arc<[SocketAddr]>,
     template: BackendView,
 }
 
@@ -269,6 +275,7 @@ impl Observed {
             .map(|backend| {
                 let (spot, on_demand) = book.view(backend, now);
                 let (health, probe) = signals.probes.view(&backend.id, now);
+                let addresses = signals.resolver.addresses(&backend.id);
                 let template = BackendView {
                     backend: backend.clone(),
                     spot,
@@ -277,9 +284,9 @@ impl Observed {
                     probe,
                     live: Live::default(),
                     load_elsewhere_rps: 0.0,
-                    resolved: !signals.resolver.addresses(&backend.id).is_empty(),
+                    resolved: !addresses.is_empty(),
                 };
-                (backend.id.clone(), Observed { backend: backend.clone(), template })
+                (backend.id.clone(), Observed { backend: backend.clone(), addresses, template })
             })
             .collect()
     }
@@ -290,7 +297,12 @@ impl Observed {
 }
 
 /// What the request path shall read.
-fn table(settings: &Settings, signals: &Signals, routes: &[RoutePicture], generation: u64) -> RoutingTable {
+fn table(
+    settings: &Settings,
+    observed: &HashMap<BackendId, Observed>,
+    routes: &[RoutePicture],
+    generation: u64,
+) -> RoutingTable {
     let places: HashMap<&BackendId, usize> =
         settings.backends.iter().enumerate().map(|(i, backend)| (&backend.id, i)).collect();
     let backends = settings
@@ -298,7 +310,8 @@ fn table(settings: &Settings, signals: &Signals, routes: &[RoutePicture], genera
         .iter()
         .map(|backend| BackendEntry {
             backend: backend.clone(),
-            addresses: signals.resolver.addresses(&backend.id),
+            // The very addresses that the decision was made with.
+            addresses: observed[&backend.id].addresses.clone(),
         })
         .collect();
     let routes = settings

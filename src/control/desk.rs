@@ -29,9 +29,11 @@ impl Desk for Control {
         if self.picture.load().is_none() {
             return Err("starting: no decision was made yet".into());
         }
-        if !self.signals.probes.all_known() {
+        // Once ready, a backend that a reload adds does not take the whole front door out of its load balancer.
+        if !self.was_ready.load(Relaxed) && !self.signals.probes.all_known() {
             return Err("starting: not every backend was probed yet".into());
         }
+        self.was_ready.store(true, Relaxed);
         Ok(())
     }
 
@@ -136,8 +138,6 @@ impl Desk for Control {
             (active.settings.backends.iter().flat_map(|b| book.report(b, now)).collect(), book.faults())
         };
         let shifts = lock(&self.told).shifts.iter().map(|((r, c), n)| (r.clone(), *c, *n)).collect();
-        let spent_usd =
-            lock(&self.brain).spent_usd().map(|(r, b, usd)| (r.clone(), b.clone(), usd)).collect();
         let routes =
             picture.as_ref().map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())));
         metrics::View {
@@ -150,7 +150,7 @@ impl Desk for Control {
             reload_failures: self.reload_failures.load(Relaxed),
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
-            spent_usd,
+            spent_usd: picture.as_ref().map(|p| p.spent_usd.clone()).unwrap_or_default(),
             config_generation: active.generation,
         }
         .render()

@@ -31,8 +31,8 @@ use crate::{
     proxy::Publisher,
     store::{EntryKind, JournalEntry, Overrides},
 };
-use brain::{Brain, RoutePicture, Signals};
-use reload::Feed;
+use brain::{Brain, RoutePicture, Signals, Turn};
+use reload::{Feed, FileMark};
 use scribe::{Note, Scribe};
 
 /// Blob in which the policy's state outlives a restart.
@@ -45,8 +45,8 @@ const PRICES_BLOB: &str = "prices.json";
 /// must not fill the journal.
 const REASON_SPACING: Duration = Duration::from_secs(10);
 
-/// How often prices are written down, in turns of the loop.
-const PRICES_EVERY: u64 = 60;
+/// How often prices and the policy's state are written down when nothing moves, in turns of the loop.
+const SAVE_EVERY: u64 = 60;
 
 /// The configuration in force.
 struct Active {
@@ -58,6 +58,7 @@ struct Active {
 struct Picture {
     taken: Instant,
     routes: Vec<RoutePicture>,
+    spent_usd: Vec<(RouteId, BackendId, f64)>,
 }
 
 /// The running program, apart from its request path.
@@ -67,7 +68,7 @@ pub struct Control {
     active: ArcSwap<Active>,
     signals: Signals,
     publisher: Publisher,
-    overrides: Overrides,
+    overrides: Arc<Overrides>,
     journal: Arc<crate::store::Journal>,
     scribe: Scribe,
     brain: Mutex<Brain>,
@@ -76,6 +77,9 @@ pub struct Control {
     told: Mutex<Told>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
+    /// The configuration file as it was when it was last read.
+    seen: Mutex<Option<FileMark>>,
+    was_ready: AtomicBool,
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
     turns: AtomicU64,
@@ -94,9 +98,16 @@ struct Told {
 impl Control {
     /// One turn of the loop. Also called right after what must take effect at once, such as a new override.
     fn turn(&self, now: Timestamp) {
-        let mut brain = lock(&self.brain);
+        self.turn_with(&mut lock(&self.brain), now);
+    }
+
+    fn turn_with(&self, brain: &mut Brain, now: Timestamp) {
         let active = self.active.load();
-        for ended in self.overrides.expire(now) {
+        let expired = self.overrides.expire(now);
+        if !expired.is_empty() {
+            self.scribe.note(Note::Tidy);
+        }
+        for ended in expired {
             tracing::info!(id = %ended.id, kind = %ended.kind, "an override has expired");
             self.note(now, EntryKind::Override, None, json!({ "event": "expired", "override": ended }));
         }
@@ -106,18 +117,26 @@ impl Control {
         let mut published = lock(&self.published);
         if *published != turn.table {
             self.publisher.publish(&turn.table, active.settings.listen.expose_routing);
-            *published = turn.table;
+            published.clone_from(&turn.table);
         }
         drop(published);
 
         let moved = self.tell(&turn.routes, now);
-        if moved && let Ok(bytes) = serde_json::to_vec(&brain.memory) {
-            self.scribe.note(Note::Blob { name: MEMORY_BLOB, bytes });
+        let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
+        if moved || due {
+            self.save_memory(brain);
         }
-        drop(brain);
-        self.picture.store(Some(Arc::new(Picture { taken: Instant::now(), routes: turn.routes })));
-        if self.turns.fetch_add(1, Relaxed).is_multiple_of(PRICES_EVERY) {
+        if due {
             self.save_prices(&active.settings);
+        }
+        let Turn { routes, spent_usd, .. } = turn;
+        self.picture.store(Some(Arc::new(Picture { taken: Instant::now(), routes, spent_usd })));
+    }
+
+    fn save_memory(&self, brain: &Brain) {
+        match serde_json::to_vec(&brain.memory) {
+            Ok(bytes) => self.scribe.note(Note::Blob { name: MEMORY_BLOB, bytes }),
+            Err(error) => tracing::error!(%error, "the policy's state could not be written down"),
         }
     }
 

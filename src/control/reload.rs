@@ -1,13 +1,14 @@
 //! Replacing the configuration while running: all or nothing.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::json;
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 
 use super::{Active, Control, lock};
 use crate::{
@@ -18,8 +19,9 @@ use crate::{
     store::EntryKind,
 };
 
-/// How long a reload waits for the names of new backends. One that resolves later joins when it does.
-const RESOLVE_WAIT: Duration = Duration::from_secs(2);
+/// How long a reload waits for the names of new backends, and then for their first probes. One that answers later joins when
+/// it does. Decisions wait as long, so it is short.
+const NEW_SIGNALS_WAIT: Duration = Duration::from_secs(1);
 
 /// The task that reads prices.
 pub(super) struct Feed {
@@ -34,6 +36,8 @@ impl Control {
     pub(super) fn reload_as(&self, author: &str) -> Result<u64, ReloadError> {
         let _one_at_a_time = lock(&self.reloading);
         let now = Timestamp::now();
+        // Before the file is read: a change after this is seen by the watch as a new one.
+        *lock(&self.seen) = self.config_path.as_deref().and_then(FileMark::of);
         let outcome = self.load_and_take_up();
         match &outcome {
             Ok(generation) => {
@@ -69,18 +73,30 @@ impl Control {
             tracing::warn!("{warning}");
         }
         let generation = active.generation + 1;
-        self.take_up(&loaded.settings);
-        self.active.store(Arc::new(Active { settings: loaded.settings, generation }));
-        self.turn(Timestamp::now());
+        self.take_up(loaded.settings, generation);
         Ok(generation)
     }
 
-    /// Points every signal at the backends of `settings`. Until the next decision the request path goes on as before.
-    fn take_up(&self, settings: &Settings) {
+    /// Points every signal at the backends of `settings`, waits a little for what is new among them, and decides by the new
+    /// settings. No decision is made in between, so that none sees backends of one configuration and signals of the other;
+    /// the request path goes on as before.
+    fn take_up(&self, settings: Settings, generation: u64) {
+        let mut brain = lock(&self.brain);
+        self.follow_prices(&settings);
+        Handle::current().block_on(self.first_signals(&settings, NEW_SIGNALS_WAIT));
+        self.active.store(Arc::new(Active { settings, generation }));
+        self.turn_with(&mut brain, Timestamp::now());
+    }
+
+    /// Follows the names and probes of these backends, and waits for the first news of those that are new: at most `limit` for
+    /// their names, and as long again for their probes. Says whether all of them answered.
+    pub(super) async fn first_signals(&self, settings: &Settings, limit: Duration) -> bool {
         self.signals.resolver.reconcile(&settings.backends);
         self.signals.probes.reconcile(&settings.backends);
-        Handle::current().block_on(self.signals.resolver.resolve_all(RESOLVE_WAIT));
-        self.follow_prices(settings);
+        let resolved = self.signals.resolver.resolve_all(limit).await;
+        let mut changes = self.signals.probes.changes();
+        let known = async { while !self.signals.probes.all_known() && changes.changed().await.is_ok() {} };
+        timeout(limit, known).await.is_ok() && resolved
     }
 
     /// Reads prices from the sources of `settings` from now on. What is known stays.
@@ -108,7 +124,9 @@ fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), Relo
         ("listen.http", old.listen.http != new.listen.http),
         ("listen.https", old.listen.https != new.listen.https),
         ("listen.threads", old.listen.threads != new.listen.threads),
-        ("admin", format!("{:?}", old.admin) != format!("{:?}", new.admin)),
+        ("admin.listen", old.admin.listen != new.admin.listen),
+        ("admin.tls", old.admin.tls != new.admin.tls),
+        ("admin.tokens", old.admin.tokens != new.admin.tokens),
         ("state.dir", old.state_dir != new.state_dir),
         ("log", old.log != new.log),
     ];
@@ -121,4 +139,20 @@ fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), Relo
         path.display(),
         names.join(", ")
     )))
+}
+
+/// What tells one content of a file from another without reading it.
+#[derive(PartialEq)]
+pub(super) struct FileMark {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+impl FileMark {
+    /// `None` if there is no such file.
+    pub(super) fn of(path: &Path) -> Option<FileMark> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
+    }
 }

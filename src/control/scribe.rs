@@ -7,12 +7,16 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
-use crate::store::{Blobs, Journal, JournalEntry};
+use crate::store::{Blobs, Journal, JournalEntry, Overrides};
 
 /// Entries that may wait for the disk. At a few an hour this is never reached unless the disk hangs.
 const QUEUE_LEN_MAX: usize = 1024;
+
+/// How long the end of the process waits for the disk.
+const CLOSING_WAIT: Duration = Duration::from_secs(2);
 
 /// Something to write.
 pub(super) enum Note {
@@ -25,6 +29,8 @@ pub(super) enum Note {
         /// What it holds from now on.
         bytes: Vec<u8>,
     },
+    /// Overrides have ended: take them off the disk.
+    Tidy,
 }
 
 /// The writing thread.
@@ -35,13 +41,17 @@ pub(super) struct Scribe {
 }
 
 impl Scribe {
-    pub(super) fn start(journal: Arc<Journal>, blobs: Arc<dyn Blobs>) -> std::io::Result<Scribe> {
+    pub(super) fn start(
+        journal: Arc<Journal>,
+        blobs: Arc<dyn Blobs>,
+        overrides: Arc<Overrides>,
+    ) -> std::io::Result<Scribe> {
         let (queue, notes) = sync_channel(QUEUE_LEN_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counter = lost.clone();
         let thread = std::thread::Builder::new()
             .name("tradewind-scribe".into())
-            .spawn(move || write(&notes, &journal, &*blobs, &counter))?;
+            .spawn(move || write(&notes, &journal, &*blobs, &overrides, &counter))?;
         Ok(Scribe { queue: Some(queue), thread: Some(thread), lost })
     }
 
@@ -60,23 +70,34 @@ impl Scribe {
 }
 
 impl Drop for Scribe {
-    /// Writes what is waiting, and ends.
+    /// Writes what is waiting, and ends. A disk that hangs is not waited for: the process must be able to end.
     fn drop(&mut self) {
         drop(self.queue.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the journal's writer had stopped before; the last entries are lost");
+        let Some(thread) = self.thread.take() else { return };
+        let (joined, done) = std::sync::mpsc::channel();
+        let joiner = std::thread::Builder::new().spawn(move || joined.send(thread.join().is_ok()));
+        if joiner.is_err() || done.recv_timeout(CLOSING_WAIT) != Ok(true) {
+            tracing::error!("the last entries of the journal could not be written in time and are lost");
         }
     }
 }
 
-fn write(notes: &Receiver<Note>, journal: &Journal, blobs: &dyn Blobs, lost: &AtomicU64) {
+fn write(
+    notes: &Receiver<Note>,
+    journal: &Journal,
+    blobs: &dyn Blobs,
+    overrides: &Overrides,
+    lost: &AtomicU64,
+) {
     let mut failing = false;
     for note in notes {
         let written = match note {
             Note::Entry(entry) => journal.append(&entry),
             Note::Blob { name, bytes } => blobs.put(name, &bytes),
+            Note::Tidy => {
+                overrides.tidy();
+                Ok(())
+            }
         };
         match written {
             Ok(()) => failing = false,

@@ -10,11 +10,13 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::json;
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     Active, Control, MEMORY_BLOB, PRICES_BLOB, Told,
     brain::{Brain, Signals},
+    lock,
+    reload::FileMark,
     scribe::Scribe,
 };
 use crate::{
@@ -89,7 +91,9 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
     let control = Arc::new(open(settings, config_path).await?);
     let settings = control.active.load().settings.clone();
     control.follow_prices(&settings);
-    first_signals(&control, &settings).await;
+    if !control.first_signals(&settings, FIRST_SIGNALS_WAIT).await {
+        tracing::warn!("not every backend answered its first probe in time; those that did not are left out");
+    }
     control.turn(Timestamp::now());
 
     let threads = settings.listen.threads.unwrap_or_else(cores);
@@ -142,11 +146,14 @@ fn cores() -> usize {
 /// Opens what outlives a restart and puts the parts together. Nothing runs yet.
 async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Control, StartError> {
     let now = Timestamp::now();
+    let seen = config_path.as_deref().and_then(FileMark::of);
     let dir = Arc::new(open_state_dir(&settings.state_dir).await?);
     let blobs: Arc<dyn Blobs> = dir.clone();
     let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
     let journal = Arc::new(Journal::open(dir.path(), JournalLimits::default())?);
-    let scribe = Scribe::start(journal.clone(), blobs.clone()).map_err(StartError::Front)?;
+    let overrides = Arc::new(overrides);
+    let scribe =
+        Scribe::start(journal.clone(), blobs.clone(), overrides.clone()).map_err(StartError::Front)?;
 
     let mut book = PriceBook::new(&settings.prices);
     if let Some(text) = read_blob(&*blobs, PRICES_BLOB)
@@ -181,6 +188,8 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         told: Mutex::new(Told::default()),
         feed: Mutex::new(None),
         reloading: Mutex::new(()),
+        seen: Mutex::new(seen),
+        was_ready: AtomicBool::new(false),
         config_error: ArcSwapOption::empty(),
         reload_failures: Default::default(),
         turns: Default::default(),
@@ -215,18 +224,6 @@ fn read_blob(blobs: &dyn Blobs, name: &str) -> Option<String> {
             tracing::warn!("{error}");
             None
         }
-    }
-}
-
-/// Waits a little for names and first probes, so that the first decision is not made blind.
-async fn first_signals(control: &Control, settings: &Settings) {
-    control.signals.resolver.reconcile(&settings.backends);
-    control.signals.probes.reconcile(&settings.backends);
-    control.signals.resolver.resolve_all(FIRST_SIGNALS_WAIT).await;
-    let mut changes = control.signals.probes.changes();
-    let known = async { while !control.signals.probes.all_known() && changes.changed().await.is_ok() {} };
-    if timeout(FIRST_SIGNALS_WAIT, known).await.is_err() {
-        tracing::warn!("not every backend answered its first probe in time; those that did not are left out");
     }
 }
 
@@ -276,7 +273,6 @@ async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: wa
 
 /// Reloads when the file changes, also by a swapped symbolic link as Kubernetes does it.
 async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Receiver<bool>) {
-    let mut seen = FileMark::of(&path);
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -284,30 +280,13 @@ async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Re
         }
         let mark = FileMark::of(&path);
         // A file that is missing for a moment is being replaced.
-        if mark.is_none() || mark == seen {
+        if mark.is_none() || mark == *lock(&control.seen) {
             continue;
         }
-        seen = mark;
         let reloading = control.clone();
         let reloaded = tokio::task::spawn_blocking(move || reloading.reload_as("file watch").is_ok()).await;
         if let Err(error) = reloaded {
             tracing::error!(%error, "a reload failed");
         }
-    }
-}
-
-/// What tells one content of a file from another without reading it.
-#[derive(PartialEq)]
-struct FileMark {
-    modified: Option<std::time::SystemTime>,
-    len: u64,
-    inode: u64,
-}
-
-impl FileMark {
-    fn of(path: &Path) -> Option<FileMark> {
-        use std::os::unix::fs::MetadataExt;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
     }
 }

@@ -57,6 +57,11 @@ impl Curve {
         (rps * self.always + (rps - self.paid_rps).max(0.0) * self.beyond) * HOUR / 1000.0
     }
 
+    /// USD per 1,000 requests that a load of `rps` costs on average beyond what is paid anyway.
+    pub fn average(&self, rps: f64) -> f64 {
+        if rps > 0.0 { self.usd_per_hour(rps) / (rps * HOUR) * 1000.0 } else { self.marginal(0.0) }
+    }
+
     /// USD per 1,000 requests of one more request at a load of `rps`.
     pub fn marginal(&self, rps: f64) -> f64 {
         if rps < self.paid_rps { self.always } else { self.always + self.beyond }
@@ -163,6 +168,8 @@ mod tests {
         let curve = Curve { paid_rps: 20.0, always: 0.01, beyond: 0.02 };
         assert_eq!(curve.marginal(19.9), 0.01);
         assert_eq!(curve.marginal(20.0), 0.03);
+        assert!((curve.average(40.0) - 0.02).abs() < 1e-12);
+        assert_eq!(curve.average(0.0), 0.01);
         assert!((curve.usd_per_hour(10.0) - 10.0 * 0.01 * 3.6).abs() < 1e-12);
         assert!((curve.usd_per_hour(30.0) - (30.0 * 0.01 + 10.0 * 0.02) * 3.6).abs() < 1e-12);
     }

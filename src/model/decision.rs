@@ -323,6 +323,8 @@ pub struct Verdict {
     pub ready_rps: Option<f64>,
     /// What one more request costs there beyond the paid minimum, per 1,000; `None` if unknown.
     pub unit_cost: Option<UnitCost>,
+    /// What a request of the present load costs there on average beyond what is paid anyway, per 1,000; `None` if unknown.
+    pub average_usd_per_1k: Option<f64>,
     /// What one more request costs there at the present load, per 1,000: less than the unit cost within the paid
     /// minimum; `None` if unknown.
     pub marginal_usd_per_1k: Option<f64>,

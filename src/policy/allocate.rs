@@ -2,6 +2,7 @@
 //! the linear program.
 
 use super::{SHARE_EPSILON, site::Site};
+use crate::model::Cause;
 
 /// A piece of a backend's cost curve: `share` of the demand at one marginal cost.
 struct Step {
@@ -34,12 +35,65 @@ pub fn cheapest(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
     shares
 }
 
-/// Takes out of `plan` what the limits do not allow and gives it to the cheapest of the rest.
-pub fn repair(sites: &[Site], plan: &[f64]) -> Vec<f64> {
-    repair_around(sites, plan, &vec![None; sites.len()])
+/// What an allocation means beyond this moment: a backend that is filled to its capacity is meant to have all it can take.
+/// Capacity as a share moves with the demand; written down as a number it would ask for a move at every change.
+pub fn intent(sites: &[Site], shares: &[f64]) -> Vec<f64> {
+    let full = |site: &Site, share: f64| {
+        site.limited_by == Some(Cause::Capacity) && share > 0.0 && share >= site.limit - SHARE_EPSILON
+    };
+    sites.iter().zip(shares).map(|(site, share)| if full(site, *share) { 1.0 } else { *share }).collect()
 }
 
-/// As [`repair`], leaving the shares in `fixed` as they are.
+/// Takes out of `plan` what the limits do not allow, and gives it first to those that stand in for it now (`standing_in`,
+/// the target so far), then to the cheapest of the rest: who stands in is not changed for a cent. Every backend that may
+/// serve gets at least `floor`.
+pub fn repair(sites: &[Site], plan: &[f64], floor: f64, standing_in: &[f64]) -> Vec<f64> {
+    let mut shares: Vec<f64> =
+        sites.iter().zip(plan).map(|(site, planned)| planned.min(site.limit)).collect();
+    shed_excess(sites, &mut shares);
+    let mut missing = 1.0 - shares.iter().sum::<f64>();
+    for ((site, share), standing_in) in sites.iter().zip(&mut shares).zip(standing_in) {
+        let more = (standing_in.min(site.limit) - *share).clamp(0.0, missing.max(0.0));
+        *share += more;
+        missing -= more;
+    }
+    fill(sites, &mut shares, |site| site.limit, true);
+    keep_floor(sites, &mut shares, floor);
+    shares
+}
+
+/// Backends that are meant to have all they can take may together want more than there is: the dearest go without.
+fn shed_excess(sites: &[Site], shares: &mut [f64]) {
+    let mut excess = shares.iter().sum::<f64>() - 1.0;
+    if excess <= SHARE_EPSILON {
+        return;
+    }
+    let dearness = |place: &usize| sites[*place].costing.map_or(f64::MAX, |c| c.unit.total());
+    let mut places: Vec<usize> = (0..sites.len()).collect();
+    places.sort_by(|a, b| dearness(b).total_cmp(&dearness(a)));
+    for place in places {
+        let less = excess.min(shares[place]);
+        shares[place] -= less;
+        excess -= less;
+    }
+}
+
+/// Raises every backend that may serve to `floor`, at the cost of those above it.
+fn keep_floor(sites: &[Site], shares: &mut [f64], floor: f64) {
+    let floors: Vec<f64> = sites.iter().map(|site| floor.min(site.limit)).collect();
+    let needed: f64 = shares.iter().zip(&floors).map(|(share, floor)| (floor - share).max(0.0)).sum();
+    let spare: f64 = shares.iter().zip(&floors).map(|(share, floor)| (share - floor).max(0.0)).sum();
+    if needed <= SHARE_EPSILON || spare <= 0.0 {
+        return;
+    }
+    let given = needed.min(spare);
+    for (share, floor) in shares.iter_mut().zip(&floors) {
+        let (lack, over) = ((floor - *share).max(0.0), (*share - floor).max(0.0));
+        *share += lack * given / needed - over * given / spare;
+    }
+}
+
+/// Takes out of `plan` what the limits do not allow and gives it to the cheapest, leaving the shares in `fixed` as they are.
 pub fn repair_around(sites: &[Site], plan: &[f64], fixed: &[Option<f64>]) -> Vec<f64> {
     let mut shares: Vec<f64> = sites
         .iter()
@@ -76,9 +130,13 @@ fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, unknow
             return;
         }
     }
-    let by_limit: Vec<f64> = sites.iter().map(&limit).collect();
-    let by_right: Vec<f64> = sites.iter().map(|site| f64::from(u8::from(site.may_serve))).collect();
-    for weights in [by_limit, by_right] {
+    let weigh = |weight: &dyn Fn(&Site) -> f64| -> Vec<f64> { sites.iter().map(weight).collect() };
+    let one_if = |yes: bool| f64::from(u8::from(yes));
+    // An operator's cap gives way last.
+    let by_limit = weigh(&|site| limit(site) * one_if(site.limited_by != Some(Cause::Capped)));
+    let uncapped = weigh(&|site| one_if(site.may_serve && site.limited_by != Some(Cause::Capped)));
+    let anyone = weigh(&|site| one_if(site.may_serve));
+    for weights in [by_limit, uncapped, anyone] {
         let sum: f64 = weights.iter().sum();
         if sum > 0.0 {
             shares.iter_mut().zip(&weights).for_each(|(share, weight)| *share += missing * weight / sum);

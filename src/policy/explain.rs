@@ -48,7 +48,8 @@ pub fn summary(decision: &Decision) -> String {
 /// The constraint that keeps traffic from the cheapest backend; `None` when money alone decides.
 pub fn binding(decision: &Decision) -> Option<String> {
     let cost = |b: &Verdict| b.marginal_usd_per_1k.unwrap_or(f64::MAX);
-    let cheapest = decision.backends.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let known = decision.backends.iter().filter(|b| b.marginal_usd_per_1k.is_some());
+    let cheapest = known.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let cause = cheapest.limited_by?;
     if cheapest.share >= cheapest.limit - 1e-9 {
         Some(format!(

@@ -46,12 +46,13 @@ const STEP_MAX: Duration = Duration::from_secs(60);
 /// [`State::default`] at first.
 pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestamp) -> (Decision, State) {
     let mut next = state.aligned_to(snapshot);
+    let elapsed = next.advance_to(now, STEP_MAX);
     let mut sites = site::survey(policy, snapshot, &mut next, now);
-    let elapsed = next.elapsed(now, STEP_MAX);
 
     let wish = make_plan(policy, snapshot, &sites, &mut next, now);
     let fallback = site::impose_overrides(snapshot, &mut sites);
-    let outcome = settle(policy, snapshot, &sites, &mut next, wish, fallback, now, elapsed);
+    let step = Step { now, elapsed };
+    let outcome = settle(policy, snapshot, &mut sites, &mut next, wish, fallback, step);
     site::follow_capacity(policy, &sites, &mut next, now);
 
     let decision = Decision {
@@ -86,9 +87,7 @@ impl Outcome {
 /// Time until an optional move is allowed; zero when it is.
 fn hold_remaining(policy: &Policy, state: &State, now: Timestamp) -> Duration {
     let Some(moved_at) = state.moved_at else { return Duration::ZERO };
-    // A clock that was set back must not hold for longer than `hold`: time since a move in the future counts as none.
-    let since = Duration::try_from(now.duration_since(moved_at)).unwrap_or(Duration::ZERO);
-    policy.hold.saturating_sub(since)
+    policy.hold.saturating_sub(now.duration_since(moved_at).unsigned_abs())
 }
 
 /// Moves the plan if money says so and nothing forbids it. Overrides do not enter: when they end, the plan still stands.
@@ -116,8 +115,9 @@ fn make_plan(
 /// The first placement: all at the lowest marginal cost. Nothing is running yet, so there is nothing to hold or to ramp.
 fn place(policy: &Policy, sites: &[Site], state: &mut State) -> Outcome {
     let known = sites.iter().any(|s| s.may_serve && s.costing.is_some());
-    state.plan = allocate::cheapest(sites, policy.keep_warm.get(), None);
-    let Some(to) = allocate::largest(sites, &state.plan) else {
+    let shares = allocate::cheapest(sites, policy.keep_warm.get(), None);
+    state.plan = allocate::intent(sites, &shares);
+    let Some(to) = allocate::largest(sites, &shares) else {
         return Outcome::stay(Reason::NothingEligible);
     };
     let to = to.view.backend.id.clone();
@@ -126,89 +126,146 @@ fn place(policy: &Policy, sites: &[Site], state: &mut State) -> Outcome {
 }
 
 /// Turns the plan into a target and lets the shares follow it: at once where they must, by the ramp where they may.
-#[allow(clippy::too_many_arguments, reason = "the inputs of one step of the decision, each used once")]
 fn settle(
     policy: &Policy,
     snapshot: &Snapshot,
-    sites: &[Site],
+    sites: &mut [Site],
     state: &mut State,
     wish: Outcome,
     fallback: Fallback,
-    now: Timestamp,
-    elapsed: Duration,
+    step: Step,
 ) -> Outcome {
+    bar(sites, state);
     if fallback == Fallback::NothingEligible {
         let served = state.shares.iter().any(|share| *share > 0.0);
-        state.target = vec![0.0; sites.len()];
+        // The target stays: it is where traffic goes when the outage ends.
         state.shares = vec![0.0; sites.len()];
         let action = if served { Action::Evacuate } else { Action::Stay };
         return Outcome { action, reason: Reason::NothingEligible, comparison: None };
     }
-    let wanted = pinned(snapshot, sites, repair(sites, &state.plan));
-    if wish.action == Action::Place || state.shares.iter().sum::<f64>() < SHARE_EPSILON {
-        // The first placement is no move: nothing was there to be left. The end of an outage is one.
-        state.moved_at = (wish.action != Action::Place).then_some(now);
-        state.target = wanted.clone();
-        state.shares = wanted;
+    let homecoming = let_back(policy, sites, state, step.now);
+    let wanted = repair(sites, &state.plan, policy.keep_warm.get(), &state.target);
+    let wanted = pinned(snapshot, sites, wanted);
+    if wish.action == Action::Place {
+        state.shares.clone_from(&wanted);
+        state.target = wanted;
         return wish;
     }
-
+    if state.shares.iter().sum::<f64>() < SHARE_EPSILON {
+        state.shares.clone_from(&wanted);
+        state.target = wanted;
+        return end_of_outage(sites, state);
+    }
     let must = must_leave(snapshot, sites, state, &wanted);
-    let may = wish.action != Action::Stay
-        || close(&wanted, &state.target, DRIFT)
-        || hold_remaining(policy, state, now).is_zero();
-    let recovered = recovered(sites, &state.target, &wanted);
-    state.target = if must.is_some() || may { wanted } else { repair(sites, &state.target) };
+    let pin = snapshot.overrides.iter().any(|o| o.kind == OverrideKind::Pin);
+    state.target = wanted;
+    ramp::evacuate(sites, state, pin);
+    ramp::advance(sites, state, policy.ramp.within(step.elapsed));
 
-    let before = state.shares.clone();
-    ramp::evacuate(sites, state, must.as_ref().is_some_and(|m| m.immediate));
-    ramp::advance(sites, state, policy.ramp.within(elapsed));
-    let on_the_way = !close(&before, &state.target, DRIFT) && !close(&before, &state.shares, SHARE_EPSILON);
-    if on_the_way || wish.action != Action::Stay {
-        state.moved_at = Some(now);
+    state.moving |= wish.action != Action::Stay || must.is_some() || homecoming.released.is_some();
+    if state.moving {
+        state.moved_at = Some(step.now);
+        state.moving = !close(&state.shares, &state.target, DRIFT);
     }
+    if wish.action != Action::Stay {
+        return wish;
+    }
+    if let Some(reason) = must {
+        return Outcome { action: Action::Evacuate, reason, comparison: None };
+    }
+    let id = |place: usize| sites[place].view.backend.id.clone();
+    if let Some(place) = homecoming.released {
+        return Outcome {
+            action: Action::Restore,
+            reason: Reason::Recovered { backend: id(place) },
+            comparison: None,
+        };
+    }
+    if let Some((place, remaining)) = homecoming.waiting {
+        return Outcome::stay(Reason::RecoveredHolding { backend: id(place), remaining });
+    }
+    explain_standing(snapshot, sites, wish)
+}
 
-    match (must, recovered) {
-        (Some(must), _) => Outcome { action: Action::Evacuate, reason: must.reason, comparison: None },
-        (None, Some(site)) if wish.action == Action::Stay => {
-            let backend = site.view.backend.id.clone();
-            if may {
-                Outcome { action: Action::Restore, reason: Reason::Recovered { backend }, comparison: None }
-            } else {
-                let remaining = hold_remaining(policy, state, now);
-                Outcome::stay(Reason::RecoveredHolding { backend, remaining })
-            }
+/// The moment of a decision, and the time since the last one.
+#[derive(Clone, Copy)]
+struct Step {
+    now: Timestamp,
+    elapsed: Duration,
+}
+
+/// Remembers who may not have its share now. Being full is no such reason: it comes and goes with the demand.
+fn bar(sites: &[Site], state: &mut State) {
+    for (site, barred) in sites.iter().zip(&mut state.barred) {
+        *barred |= site.barred();
+    }
+}
+
+/// Who comes back.
+#[derive(Default)]
+struct Homecoming {
+    released: Option<usize>,
+    waiting: Option<(usize, Duration)>,
+}
+
+/// Lets backends that had been barred have their share again, once `hold` allows it. Until then they keep what they have.
+fn let_back(policy: &Policy, sites: &mut [Site], state: &mut State, now: Timestamp) -> Homecoming {
+    let mut homecoming = Homecoming::default();
+    if !state.barred.iter().zip(sites.iter()).any(|(barred, site)| *barred && !site.barred()) {
+        return homecoming;
+    }
+    let due = repair(sites, &state.plan, policy.keep_warm.get(), &state.target);
+    let remaining = hold_remaining(policy, state, now);
+    let outage = state.shares.iter().sum::<f64>() < SHARE_EPSILON;
+    for (place, site) in sites.iter_mut().enumerate() {
+        if !state.barred[place] || site.barred() {
+            continue;
         }
-        (None, _) if wish.action == Action::Stay => explain_standing(snapshot, sites, wish),
-        (None, _) => wish,
+        let has = state.target[place].max(state.shares[place]);
+        if due[place] <= has + DRIFT {
+            state.barred[place] = false;
+        } else if remaining.is_zero() || outage {
+            state.barred[place] = false;
+            homecoming.released = Some(place);
+        } else {
+            homecoming.waiting = Some((place, remaining));
+            site.wait_at(has);
+        }
+    }
+    homecoming
+}
+
+/// What is said when somebody may serve again after nobody could. No move: nothing was running that could be left.
+fn end_of_outage(sites: &[Site], state: &State) -> Outcome {
+    match allocate::largest(sites, &state.shares) {
+        Some(site) => Outcome {
+            action: Action::Restore,
+            reason: Reason::Recovered { backend: site.view.backend.id.clone() },
+            comparison: None,
+        },
+        None => Outcome::stay(Reason::NothingEligible),
     }
 }
 
-/// A reason to leave that waits for neither money nor hold.
-struct MustLeave {
-    reason: Reason,
-    /// An operator's pin: the target is taken up at once as a whole.
-    immediate: bool,
-}
-
-/// The strongest reason why shares must leave where they are.
-fn must_leave(snapshot: &Snapshot, sites: &[Site], state: &State, wanted: &[f64]) -> Option<MustLeave> {
+/// The strongest reason why shares must leave where they are. Being full is none: that is followed without a word, since a
+/// limit that is capacity over demand moves with every request.
+fn must_leave(snapshot: &Snapshot, sites: &[Site], state: &State, wanted: &[f64]) -> Option<Reason> {
     let pin = snapshot.overrides.iter().find(|o| o.kind == OverrideKind::Pin);
     if let Some(pin) = pin
-        && !close(wanted, &state.shares, SHARE_EPSILON)
+        && !close(wanted, &state.shares, DRIFT)
     {
-        let reason = Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() };
-        return Some(MustLeave { reason, immediate: true });
+        return Some(Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() });
     }
-    // Above its limit, and with somewhere to go: when all are full, staying is as good as moving.
-    let excess = |i: usize| state.shares[i] - sites[i].limit.max(wanted[i]);
-    let index = (0..sites.len()).max_by(|a, b| excess(*a).total_cmp(&excess(*b)))?;
-    if excess(index) <= SHARE_EPSILON {
+    // Above its limit, and with somewhere to go: when all are limited, staying is as good as moving.
+    let excess = |place: usize| state.shares[place] - sites[place].limit.max(wanted[place]);
+    let place = (0..sites.len())
+        .filter(|place| sites[*place].barred())
+        .max_by(|a, b| excess(*a).total_cmp(&excess(*b)))?;
+    if excess(place) <= SHARE_EPSILON {
         return None;
     }
-    let site = &sites[index];
-    let cause = site.limited_by.unwrap_or(Cause::Capacity);
-    Some(MustLeave { reason: leave_reason(snapshot, site, cause), immediate: false })
+    let site = &sites[place];
+    Some(leave_reason(snapshot, site, site.limited_by?))
 }
 
 /// Why a site is left: the operator's words where an override is the cause.
@@ -227,16 +284,6 @@ fn leave_reason(snapshot: &Snapshot, site: &Site, cause: Cause) -> Reason {
         Some(o) => Reason::Override { kind: o.kind, id: o.id.clone(), reason: o.reason.clone() },
         None => Reason::MustLeave { backend: site.view.backend.id.clone(), cause },
     }
-}
-
-/// The backend whose target grows most because what had limited it is gone.
-fn recovered<'a>(sites: &'a [Site<'a>], target: &[f64], wanted: &[f64]) -> Option<&'a Site<'a>> {
-    sites
-        .iter()
-        .zip(wanted.iter().zip(target))
-        .filter(|(_, (wanted, target))| *wanted - *target > DRIFT)
-        .max_by(|a, b| (a.1.0 - a.1.1).total_cmp(&(b.1.0 - b.1.1)))
-        .map(|(site, _)| site)
 }
 
 /// While nothing changes, a standing override or outage explains more than the comparison of costs.
@@ -299,6 +346,9 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             planned_rps: state.target[i] * snapshot.demand_rps,
             ready_rps: site.ready_rps,
             unit_cost: site.shown_cost.map(|c| c.unit),
+            average_usd_per_1k: site
+                .shown_cost
+                .map(|c| c.curve.average(site.view.load_elsewhere_rps + state.shares[i] * site.demand_rps)),
             marginal_usd_per_1k: site
                 .shown_cost
                 .map(|c| c.curve.marginal(site.view.load_elsewhere_rps + state.shares[i] * site.demand_rps)),

@@ -12,6 +12,10 @@ use super::state::{State, Warmth};
 /// Live requests needed before their latency counts: below that one slow request would be a percentile.
 const SLO_SAMPLES_MIN: u64 = 20;
 
+/// Response size that egress is priced by until the first answer was seen: that of a short chat answer. Were it 0, a backend
+/// with dear egress would look cheap after every start.
+const RESPONSE_BYTES_ASSUMED: f64 = 4096.0;
+
 /// Load at which costs are compared when no request arrives, in requests per second: small enough never to leave a paid
 /// minimum, above zero so that ratios exist.
 const DEMAND_MIN_RPS: f64 = 1e-3;
@@ -53,6 +57,17 @@ impl Site<'_> {
         Some(curve.usd_per_hour(elsewhere + share * self.demand_rps) - curve.usd_per_hour(elsewhere))
     }
 
+    /// Whether something other than its capacity keeps it from its share.
+    pub fn barred(&self) -> bool {
+        self.limited_by.is_some_and(|cause| cause != Cause::Capacity)
+    }
+
+    /// Keeps it at what it has until it is let back.
+    pub(super) fn wait_at(&mut self, share: f64) {
+        self.limit = self.limit.min(share);
+        self.ready_share = self.ready_share.min(share);
+    }
+
     fn forbid(&mut self, cause: Cause) {
         self.may_serve = false;
         self.limit = 0.0;
@@ -69,7 +84,7 @@ pub fn survey<'a>(
     now: Timestamp,
 ) -> Vec<Site<'a>> {
     let demand_rps = snapshot.demand_rps.max(DEMAND_MIN_RPS);
-    let response_bytes = snapshot.response_bytes.unwrap_or(0.0);
+    let response_bytes = snapshot.response_bytes.unwrap_or(RESPONSE_BYTES_ASSUMED);
     let mut sites = Vec::with_capacity(snapshot.backends.len());
     for (i, view) in snapshot.backends.iter().enumerate() {
         let over_slo = over_slo(policy, &snapshot.slo, view, &mut state.over_slo_at[i], now);
@@ -98,8 +113,16 @@ pub fn survey<'a>(
         } else if view.health == Health::Unhealthy {
             site.forbid(Cause::Unhealthy);
         } else if view.health == Health::Unknown {
-            site.forbid(Cause::HealthUnknown);
+            // One that serves keeps what it has: silence is no failure, and leaving it would send everything to whoever
+            // happens to be probed first.
             site.waivable = Some(Cause::HealthUnknown);
+            let has = state.shares[i].min(site.limit);
+            if has > 0.0 {
+                (site.limit, site.ready_share) = (has, has);
+                site.limited_by = Some(Cause::HealthUnknown);
+            } else {
+                site.forbid(Cause::HealthUnknown);
+            }
         } else if over_slo {
             site.forbid(Cause::OverSlo);
             site.waivable = Some(Cause::OverSlo);
@@ -112,26 +135,30 @@ pub fn survey<'a>(
 
 /// Takes out what operators drain and cap; says which constraint had to be given up to serve at all.
 pub fn impose_overrides(snapshot: &Snapshot, sites: &mut [Site]) -> Fallback {
+    let of = |site: &Site, kind: OverrideKind| {
+        let id = site.view.backend.id.clone();
+        snapshot.overrides.iter().filter(move |o| o.kind == kind && o.backend.as_ref() == Some(&id))
+    };
     for site in sites.iter_mut() {
-        let id = &site.view.backend.id;
-        let mine = |kind: OverrideKind| {
-            snapshot.overrides.iter().filter(move |o| o.kind == kind && o.backend.as_ref() == Some(id))
-        };
-        if mine(OverrideKind::Drain).next().is_some() {
+        if of(site, OverrideKind::Drain).next().is_some() {
             site.forbid(Cause::Drained);
             site.waivable = None;
-        } else if let Some(cap) =
-            mine(OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min)
-        {
-            // A pin is stronger than a cap on the same backend.
-            if mine(OverrideKind::Pin).next().is_none() && site.limit > cap {
-                site.limit = cap;
-                site.ready_share = site.ready_share.min(cap);
-                site.limited_by = Some(Cause::Capped);
-            }
         }
     }
-    waive(sites)
+    let fallback = waive(sites);
+    for site in sites.iter_mut() {
+        let cap = of(site, OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min);
+        // A pin is stronger than a cap on the same backend.
+        if let Some(cap) = cap
+            && of(site, OverrideKind::Pin).next().is_none()
+            && site.limit > cap
+        {
+            site.limit = cap;
+            site.ready_share = site.ready_share.min(cap);
+            site.limited_by = Some(Cause::Capped);
+        }
+    }
+    fallback
 }
 
 /// If nothing may serve, gives up first on unknown health, then on the latency objective: never on health, residency or an
@@ -142,7 +169,7 @@ fn waive(sites: &mut [Site]) -> Fallback {
         if sites.iter().any(|s| s.may_serve) {
             break;
         }
-        for site in sites.iter_mut().filter(|s| s.waivable == Some(cause)) {
+        for site in sites.iter_mut().filter(|s| s.waivable == Some(cause) && !s.may_serve) {
             site.may_serve = true;
             site.limit = site.capacity_limit;
             site.ready_share = site.capacity_limit;
@@ -182,7 +209,7 @@ fn over_slo(
     if by_probe || by_traffic {
         *over_slo_at = Some(now);
     }
-    let since = over_slo_at.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or(Duration::ZERO));
+    let since = over_slo_at.map(|at| now.duration_since(at).unsigned_abs());
     match since {
         Some(since) if since < policy.hold || by_probe || by_traffic => true,
         Some(_) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::SHARE_EPSILON;
 use crate::model::{BackendId, Snapshot, Timestamp};
 
 /// What is remembered of one backend's capacity where nothing reports it.
@@ -34,10 +35,14 @@ pub struct State {
     pub shares: Vec<f64>,
     /// When traffic last moved.
     pub moved_at: Option<Timestamp>,
+    /// Whether the shares are on their way to a target that was set by a move.
+    pub moving: bool,
     /// Modelled capacity.
     pub warmth: Vec<Warmth>,
     /// When each backend was last seen over the latency objective.
     pub over_slo_at: Vec<Option<Timestamp>>,
+    /// Backends that had to be left or limited, for another reason than capacity, and have not been let back yet.
+    pub barred: Vec<bool>,
 }
 
 impl State {
@@ -47,7 +52,12 @@ impl State {
     }
 
     /// Time since the last decision: never negative, whatever the clock did, and at most `max`.
-    pub(super) fn elapsed(&mut self, now: Timestamp, max: Duration) -> Duration {
+    ///
+    /// A clock that was set back leaves times of the future behind; they become `now`, so that what waits for them waits
+    /// once more and no longer.
+    pub(super) fn advance_to(&mut self, now: Timestamp, max: Duration) -> Duration {
+        let times = self.over_slo_at.iter_mut().chain(std::iter::once(&mut self.moved_at));
+        times.flatten().for_each(|at| *at = (*at).min(now));
         let elapsed = self
             .at
             .and_then(|at| Duration::try_from(now.duration_since(at)).ok())
@@ -57,9 +67,30 @@ impl State {
         elapsed
     }
 
+    /// Whether all vectors belong to the same backends: a file that was damaged on disk may hold anything.
+    fn is_whole(&self) -> bool {
+        let count = self.backends.len();
+        let lengths = [
+            self.plan.len(),
+            self.target.len(),
+            self.shares.len(),
+            self.warmth.len(),
+            self.over_slo_at.len(),
+            self.barred.len(),
+            self.home.as_ref().map_or(count, Vec::len),
+        ];
+        let figures =
+            self.plan.iter().chain(&self.target).chain(&self.shares).chain(self.home.iter().flatten());
+        lengths.iter().all(|len| *len == count)
+            && figures.copied().all(|f| (0.0..=1.0 + SHARE_EPSILON).contains(&f))
+    }
+
     /// This state for the snapshot's backends: what it knows of them by name, nothing of new ones. Shares of backends that
     /// are gone leave a hole, which the decision fills.
     pub(super) fn aligned_to(&self, snapshot: &Snapshot) -> State {
+        if !self.is_whole() {
+            return State::default().aligned_to(snapshot);
+        }
         let same = self.backends.len() == snapshot.backends.len()
             && self.backends.iter().zip(&snapshot.backends).all(|(id, view)| *id == view.backend.id);
         if same {
@@ -77,10 +108,16 @@ impl State {
             backends: snapshot.backends.iter().map(|view| view.backend.id.clone()).collect(),
             at: self.at,
             plan: pick(&self.plan),
-            home: self.home.as_deref().map(pick).filter(|home| home.iter().sum::<f64>() > 0.0),
+            // A home that has lost a backend is no longer the place that was left.
+            home: self
+                .home
+                .as_deref()
+                .map(pick)
+                .filter(|home| home.iter().sum::<f64>() > 1.0 - SHARE_EPSILON),
             target: pick(&self.target),
             shares: pick(&self.shares),
             moved_at: self.moved_at,
+            moving: self.moving,
             warmth: places
                 .iter()
                 .map(|p| p.and_then(|p| self.warmth.get(p).copied()).unwrap_or_default())
@@ -88,6 +125,10 @@ impl State {
             over_slo_at: places
                 .iter()
                 .map(|p| p.and_then(|p| self.over_slo_at.get(p).copied()).flatten())
+                .collect(),
+            barred: places
+                .iter()
+                .map(|p| p.is_some_and(|p| self.barred.get(p).copied() == Some(true)))
                 .collect(),
         }
     }

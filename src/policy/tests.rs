@@ -414,3 +414,150 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_full_backend_follows_the_demand_without_a_word_and_lets_money_move_traffic() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.configure("a", |b| b.replicas.as_mut().unwrap().max = 3);
+    world.run(700);
+    // Demand that wobbles by 10%: a's limit as a share wobbles with it.
+    for tick in 0..700 {
+        world.snapshot.demand_rps = if tick % 2 == 0 { 47.0 } else { 53.0 };
+        let decision = world.tick();
+        assert_eq!(decision.action, Action::Stay, "{:?}", decision.reason);
+    }
+    world.set_price("b", 0.5);
+    assert_eq!(world.tick().action, Action::Shift);
+}
+
+#[test]
+fn a_moment_of_unknown_health_moves_nothing() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(700);
+    for name in ["a", "b"] {
+        world.set_health(name, Health::Unknown);
+    }
+    world.tick();
+    world.set_health("b", Health::Healthy);
+    assert_eq!(world.tick().action, Action::Stay, "b was probed first, which is no reason to leave a");
+    world.set_health("a", Health::Healthy);
+    world.tick();
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
+fn a_clock_set_back_by_a_day_holds_for_hold_and_no_longer() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.snapshot.slo.ttft_p95 = Some(Duration::from_millis(800));
+    world.run(700);
+    world.set_price("b", 0.5);
+    world.run(20);
+    assert!(near(world.share("b"), 1.0));
+    world.now -= 86_400;
+    world.set_price("b", 5.0);
+    world.run(580);
+    assert!(near(world.share("b"), 1.0), "held");
+    world.run(60);
+    assert!(near(world.share("a"), 1.0), "and no longer");
+}
+
+#[test]
+fn who_stands_in_for_a_dead_backend_is_not_changed_for_a_cent() {
+    let mut world = World::new(&[("a", 0.5), ("b", 1.0), ("c", 1.01)]);
+    world.run(10);
+    world.set_health("a", Health::Unhealthy);
+    world.tick();
+    assert!(near(world.share("b"), 1.0));
+    world.set_price("c", 0.99);
+    world.run(1500);
+    assert!(near(world.share("b"), 1.0), "1% is below shift_at");
+    world.set_price("c", 0.8);
+    world.run(20);
+    assert!(near(world.share("c"), 1.0));
+}
+
+#[test]
+fn traffic_returns_though_a_warm_floor_of_home_is_down() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1), ("c", 5.0)]);
+    world.policy.keep_warm = Share::new(0.05).unwrap();
+    world.run(700);
+    world.set_price("b", 0.5);
+    world.run(700);
+    assert!(near(world.share("b"), 0.9));
+    world.set_health("c", Health::Unhealthy);
+    world.run(700);
+    world.set_price("b", 0.99);
+    world.run(20);
+    assert!(near(world.share("a"), 0.9), "{:?}", world.state);
+}
+
+#[test]
+fn traffic_moves_on_though_home_left_the_configuration() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1), ("c", 5.0)]);
+    world.run(700);
+    world.set_price("b", 0.5);
+    world.run(700);
+    world.snapshot.backends.remove(0);
+    world.tick();
+    assert_eq!(world.state.home, None);
+    world.set_price("c", 0.3);
+    world.run(20);
+    assert!(near(world.share("c"), 1.0));
+}
+
+#[test]
+fn keep_warm_reaches_a_backend_that_comes_later() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.policy.keep_warm = Share::new(0.05).unwrap();
+    world.set_health("b", Health::Unhealthy);
+    world.run(10);
+    assert!(near(world.share("a"), 1.0));
+    world.set_health("b", Health::Healthy);
+    world.run(10);
+    assert!(near(world.share("b"), 0.05));
+}
+
+#[test]
+fn after_a_blip_of_everything_traffic_is_where_it_was() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(700);
+    for name in ["a", "b"] {
+        world.set_health(name, Health::Unhealthy);
+    }
+    world.tick();
+    world.set_health("b", Health::Healthy);
+    world.tick();
+    world.set_health("a", Health::Healthy);
+    world.run(15);
+    assert!(near(world.share("a"), 1.0), "an outage is no move: {:?}", world.state);
+}
+
+#[test]
+fn a_cap_holds_against_overflow_and_waived_constraints() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.configure("b", |b| b.replicas.as_mut().unwrap().max = 3);
+    world.impose(OverrideKind::Cap, Some("a"), Some(0.1));
+    world.tick();
+    assert!(near(world.share("a"), 0.1), "b is full, and still a is capped");
+
+    let mut world = World::new(&[("a", 1.0), ("b", 2.0), ("c", 3.0)]);
+    world.snapshot.slo.ttft_p95 = Some(Duration::from_millis(800));
+    for name in ["b", "c"] {
+        let live = &mut world.view_mut(name).live;
+        live.samples = 100;
+        live.ttfb_p95 = Some(Duration::from_millis(900));
+    }
+    world.impose(OverrideKind::Drain, Some("a"), None);
+    world.impose(OverrideKind::Cap, Some("b"), Some(0.1));
+    world.tick();
+    assert!(near(world.share("b"), 0.1) && near(world.share("c"), 0.9), "{:?}", world.state);
+}
+
+#[test]
+fn a_damaged_state_is_no_state() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(10);
+    world.state.shares.pop();
+    world.state.plan[0] = f64::NAN;
+    assert_eq!(world.tick().action, Action::Place);
+}

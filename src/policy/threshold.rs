@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::model::{Action, Policy, Reason, Rule, Share};
 
 use super::{
-    Outcome, SHARE_EPSILON,
-    allocate::{cheapest, close, largest, repair},
+    DRIFT, Outcome, SHARE_EPSILON,
+    allocate::{cheapest, close, intent, largest, repair},
     site::Site,
     state::State,
 };
@@ -47,21 +47,25 @@ fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
 
 /// The site that gains, or with swapped arguments loses, most between two allocations.
 fn gains_most<'s, 'a>(sites: &'s [Site<'a>], from: &[f64], to: &[f64]) -> Option<&'s Site<'a>> {
-    let gains: Vec<f64> = to.iter().zip(from).map(|(to, from)| to - from).collect();
+    // A difference that is only rounding is no gain.
+    let gain = |(to, from): (&f64, &f64)| if to - from > SHARE_EPSILON { to - from } else { 0.0 };
+    let gains: Vec<f64> = to.iter().zip(from).map(gain).collect();
     largest(sites, &gains)
 }
 
 /// Moves `state.plan` if the rule says so; says why or why not.
 pub(super) fn consider(policy: &Policy, sites: &[Site], state: &mut State, remaining: Duration) -> Outcome {
     let Rule::Threshold { shift_at, return_at } = policy.rule;
-    if let Some(outcome) = consider_return(sites, state, return_at, remaining) {
+    if let Some(outcome) = consider_return(policy, sites, state, return_at, remaining) {
         return outcome;
     }
-    let here = repair(sites, &state.plan);
-    let there = cheapest(sites, policy.keep_warm.get(), Some(&here));
-    let change = gains_most(sites, &here, &there).zip(compare(sites, &here, &there));
-    let Some((to, comparison)) = change else {
-        return away(sites, state, return_at).unwrap_or_else(|| Outcome::stay(nothing_cheaper(sites)));
+    let floor = policy.keep_warm.get();
+    let here = repair(sites, &state.plan, floor, &state.target);
+    let there = cheapest(sites, floor, Some(&here));
+    // A percent here or there is not worth a move, whatever its price.
+    let change = (!close(&here, &there, DRIFT)).then(|| gains_most(sites, &here, &there)).flatten();
+    let Some((to, comparison)) = change.zip(compare(sites, &here, &there)) else {
+        return away(sites, state, &here, return_at).unwrap_or_else(|| Outcome::stay(nothing_cheaper(sites)));
     };
     let to = to.view.backend.id.clone();
     let gap = comparison.gap;
@@ -70,7 +74,7 @@ pub(super) fn consider(policy: &Policy, sites: &[Site], state: &mut State, remai
         return outcome(Action::Stay, Reason::NothingToSave);
     }
     if gap < shift_at.get() - 1e-9 {
-        return match away(sites, state, return_at) {
+        return match away(sites, state, &here, return_at) {
             Some(away) => away,
             None if gap <= 0.0 => outcome(Action::Stay, Reason::Cheapest),
             None => outcome(Action::Stay, Reason::GapBelowThreshold { to, gap, threshold: shift_at }),
@@ -80,15 +84,15 @@ pub(super) fn consider(policy: &Policy, sites: &[Site], state: &mut State, remai
         return outcome(Action::Stay, Reason::Holding { to, gap, remaining });
     }
     let from = gains_most(sites, &there, &here).map_or_else(|| to.clone(), |s| s.view.backend.id.clone());
-    state.home.get_or_insert(here);
-    state.plan = there;
+    state.home.get_or_insert(state.plan.clone());
+    state.plan = intent(sites, &there);
     outcome(Action::Shift, Reason::GapReached { from, to, gap, threshold: shift_at })
 }
 
 /// While away: how much cheaper the present side is than home. `None` at home, or when it cannot be told.
-fn away(sites: &[Site], state: &State, return_at: Share) -> Option<Outcome> {
+fn away(sites: &[Site], state: &State, here: &[f64], return_at: Share) -> Option<Outcome> {
     let home = state.home.as_deref()?;
-    let comparison = compare(sites, home, &repair(sites, &state.plan))?;
+    let comparison = compare(sites, home, here)?;
     let home = largest(sites, home)?.view.backend.id.clone();
     let reason = Reason::Away { home, gap: comparison.gap, threshold: return_at };
     Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison) })
@@ -96,26 +100,29 @@ fn away(sites: &[Site], state: &State, return_at: Share) -> Option<Outcome> {
 
 /// Returns home when the gap for which traffic left has closed. `None` when that is not the question.
 fn consider_return(
+    policy: &Policy,
     sites: &[Site],
     state: &mut State,
     return_at: Share,
     remaining: Duration,
 ) -> Option<Outcome> {
-    let home = state.home.clone()?;
-    // A home that cannot take its traffic now is no place to return to.
-    if !close(&repair(sites, &home), &home, SHARE_EPSILON) {
-        return None;
-    }
-    let here = repair(sites, &state.plan);
+    let left = state.home.as_deref()?;
+    let floor = policy.keep_warm.get();
+    let here = repair(sites, &state.plan, floor, &state.target);
+    // Home as it could be now: some of it may be down or full.
+    let home = repair(sites, left, floor, &here);
     if close(&here, &home, SHARE_EPSILON) {
-        state.home = None;
+        // Either this is home, or home cannot take anything back now.
+        if close(&state.plan, left, SHARE_EPSILON) {
+            state.home = None;
+        }
         return None;
     }
     let comparison = compare(sites, &home, &here)?;
     if comparison.gap >= return_at.get() {
         return None;
     }
-    let to = largest(sites, &home)?.view.backend.id.clone();
+    let to = gains_most(sites, &here, &home)?.view.backend.id.clone();
     let from = gains_most(sites, &home, &here)?.view.backend.id.clone();
     let gap = comparison.gap;
     if !remaining.is_zero() {
@@ -123,8 +130,7 @@ fn consider_return(
         let reason = Reason::Holding { to, gap: way_back.gap, remaining };
         return Some(Outcome { action: Action::Stay, reason, comparison: Some(way_back) });
     }
-    state.plan = home;
-    state.home = None;
+    state.plan = state.home.take().unwrap_or(home);
     let reason = Reason::GapClosed { from, to, gap, threshold: return_at };
     Some(Outcome { action: Action::Return, reason, comparison: Some(comparison) })
 }

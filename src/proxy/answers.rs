@@ -1,6 +1,8 @@
 //! What Tradewind itself says to clients: errors in the shape of the OpenAI API, so that its SDKs raise them as they raise
 //! the backend's own.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pingora_core::Result;
 use pingora_http::ResponseHeader;
@@ -8,6 +10,9 @@ use pingora_proxy::Session;
 
 /// When to come back if no backend may serve, in seconds: about the time a restarted pod or a probe needs.
 const RETRY_AFTER_SECONDS: u64 = 5;
+
+/// How long the rest of a refused request is read: a client that sends for longer is cut off.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Why a request is not served by a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +73,12 @@ impl Refusal {
         Bytes::from(error.to_string())
     }
 
-    /// Answers the client. The connection is closed unless the request was read to its end: what is left of its body must
-    /// not be taken for the next request.
+    /// Answers the client. What is left of the request's body is read, within limits: a client that is still sending would
+    /// otherwise see a reset instead of the answer.
     ///
     /// # Errors
     /// When the client cannot be written to.
-    pub async fn answer(self, session: &mut Session, request_id: &str) -> Result<()> {
+    pub async fn answer(self, session: &mut Session, request_id: &str, connection: Connection) -> Result<()> {
         let body = self.body();
         let mut header = ResponseHeader::build(self.status(), Some(5))?;
         header.insert_header("content-type", "application/json")?;
@@ -82,16 +87,31 @@ impl Refusal {
         if self == Refusal::NothingEligible {
             header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
         }
-        if !session.as_mut().is_body_done() {
-            session.set_keepalive(None);
+        let downstream = session.as_downstream_mut();
+        downstream.set_close_on_response_before_downstream_finish(false);
+        downstream.set_total_drain_timeout(Some(DRAIN_TIME_MAX));
+        if connection == Connection::Close {
+            downstream.set_keepalive(None);
         }
         let is_head = session.req_header().method == http::Method::HEAD;
         session.write_response_header(Box::new(header), is_head).await?;
         if !is_head {
             session.write_response_body(Some(body), true).await?;
         }
+        if connection == Connection::Close {
+            session.as_downstream_mut().drain_request_body().await?;
+        }
         Ok(())
     }
+}
+
+/// What becomes of the connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// The next request may come on it.
+    Keep,
+    /// It ends, and the client is told so.
+    Close,
 }
 
 #[cfg(test)]

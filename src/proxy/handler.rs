@@ -16,7 +16,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::{
-    answers::Refusal,
+    answers::{Connection, Refusal},
     matcher::Request,
     pick::ATTEMPTS_MAX,
     table::{Lane, Table, Target},
@@ -66,8 +66,23 @@ struct Attempt {
     target: usize,
     meter: Arc<Meter>,
     started: Instant,
-    answered: Option<Duration>,
+    /// The backend itself answered with a server error.
+    failed: bool,
     first_byte: Option<Duration>,
+}
+
+impl Attempt {
+    /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
+    /// answers. A failure is often fast, and says nothing about how long an answer takes.
+    fn note_first_byte(&mut self) {
+        if self.first_byte.is_none() {
+            let elapsed = self.started.elapsed();
+            self.first_byte = Some(elapsed);
+            if !self.failed {
+                self.meter.first_byte.record(elapsed);
+            }
+        }
+    }
 }
 
 impl Drop for Attempt {
@@ -119,9 +134,14 @@ impl Context {
         another
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Box<Error> {
-        self.refusal = Some(refusal);
-        Error::new(ErrorType::HTTPStatus(refusal.status()))
+    /// The next attempt's backend, an address of it, and its counters.
+    fn next_target(&self) -> Option<(usize, Box<HttpPeer>, Arc<Meter>)> {
+        let (table, lane) = self.found.as_ref()?;
+        let lane = &table.lanes[*lane];
+        let target = self.choose(table, lane)?;
+        // The low bits of the position spread independently of the high ones, which chose the backend.
+        let turn = (self.position & 0xffff) as usize + self.attempts;
+        Some((target, table.targets[target].peer(turn)?, lane.meter(target).clone()))
     }
 
     fn request_id(&self) -> &str {
@@ -194,32 +214,36 @@ impl ProxyHttp for Handler {
     // Responses pass through as they are: no compression module, so none is asked for every chunk.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        if ctx.found.is_none() {
-            let request = session.req_header();
-            ctx.request_id = request_id(request);
-            let table = self.table.load_full();
-            let Some(lane) = table.matcher.find(&Incoming(request)) else {
-                return Err(ctx.refuse(Refusal::NoRoute));
-            };
-            ctx.position = table.lanes[lane].division.next_position();
-            ctx.found = Some((table, lane));
-        }
-        let chosen = ctx.found.as_ref().and_then(|(table, lane)| {
-            let lane = &table.lanes[*lane];
-            let target = ctx.choose(table, lane)?;
-            // The low bits of the position spread independently of the high ones, which chose the backend.
-            let peer = table.targets[target].peer((ctx.position & 0xffff) as usize + ctx.attempts)?;
-            Some((target, peer, lane.meter(target).clone()))
-        });
-        let Some((target, peer, meter)) = chosen else {
-            return Err(ctx.refuse(Refusal::NothingEligible));
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let request = session.req_header();
+        ctx.request_id = request_id(request);
+        let table = self.table.load_full();
+        let refusal = match table.matcher.find(&Incoming(request)) {
+            None => Refusal::NoRoute,
+            Some(lane) => {
+                ctx.position = table.lanes[lane].division.next_position();
+                ctx.found = Some((table, lane));
+                match ctx.next_target() {
+                    Some(_) => return Ok(false),
+                    None => Refusal::NothingEligible,
+                }
+            }
+        };
+        // Answered here, the connection stays usable: what is left of the request's body is read and thrown away.
+        refusal.answer(session, ctx.request_id(), Connection::Keep).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some((target, peer, meter)) = ctx.next_target() else {
+            ctx.refusal = Some(Refusal::NothingEligible);
+            return Err(Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status())));
         };
         meter.enter();
         ctx.tried[ctx.attempts] = target;
         ctx.attempts += 1;
         let started = if ctx.attempts == 1 { ctx.started } else { Instant::now() };
-        ctx.attempt = Some(Attempt { target, meter, started, answered: None, first_byte: None });
+        ctx.attempt = Some(Attempt { target, meter, started, failed: false, first_byte: None });
         Ok(peer)
     }
 
@@ -230,8 +254,9 @@ impl ProxyHttp for Handler {
         ctx: &mut Context,
     ) -> Result<()> {
         // What a client says about proxies before us is not to be believed without knowing them.
-        if let Some(host) = request.headers.get(header::HOST).cloned() {
-            request.insert_header(X_FORWARDED_HOST, host)?;
+        match host_of(request) {
+            Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
+            None => drop(request.remove_header(&X_FORWARDED_HOST)),
         }
         if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
             request.insert_header(X_FORWARDED_FOR, client.ip().to_string())?;
@@ -257,7 +282,7 @@ impl ProxyHttp for Handler {
             return Ok(());
         }
         if let Some(attempt) = ctx.attempt.as_mut() {
-            attempt.answered.get_or_insert_with(|| attempt.started.elapsed());
+            attempt.failed = response.status.is_server_error();
         }
         response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
         let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.expose_routing);
@@ -273,14 +298,13 @@ impl ProxyHttp for Handler {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
         if let Some(attempt) = ctx.attempt.as_mut()
-            && attempt.first_byte.is_none()
-            && body.as_ref().is_some_and(|bytes| !bytes.is_empty())
+            && (end_of_stream || body.as_ref().is_some_and(|bytes| !bytes.is_empty()))
         {
-            attempt.first_byte = Some(attempt.started.elapsed());
+            attempt.note_first_byte();
         }
         Ok(None)
     }
@@ -309,10 +333,11 @@ impl ProxyHttp for Handler {
         _client_reused: bool,
     ) -> Box<Error> {
         let mut e = e.more_context(format!("backend at {peer}"));
-        // Refused before it was processed: HTTP/2 REFUSED_STREAM, or GOAWAY below this stream. Pingora decides these.
-        let refused = matches!(e.retry, RetryType::Decided(true));
+        // Refused before it was processed: HTTP/2 REFUSED_STREAM, or GOAWAY below this stream. Pingora marks these, and with
+        // another type also connections that broke the protocol, whose requests may have been processed.
+        let refused = matches!(e.retry, RetryType::Decided(true)) && *e.etype() == ErrorType::H2Error;
         let idempotent = session.req_header().method.is_idempotent();
-        let clean = session.response_written().is_none()
+        let clean = begun(session).is_none()
             && !session.as_ref().retry_buffer_truncated()
             && *e.esource() != ErrorSource::Downstream;
         let another = clean
@@ -325,7 +350,7 @@ impl ProxyHttp for Handler {
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Context) -> FailToProxy {
         // Once an answer has begun there is nothing left to say: the connection is closed without the end of the body (or
         // the stream reset), so the client sees that the answer is not complete.
-        if let Some(begun) = session.response_written() {
+        if let Some(begun) = begun(session) {
             return FailToProxy { error_code: begun.status.as_u16(), can_reuse_downstream: false };
         }
         let refusal = ctx.refusal.unwrap_or_else(|| refusal_of(e));
@@ -336,16 +361,14 @@ impl ProxyHttp for Handler {
         if ctx.request_id.is_empty() {
             ctx.request_id = request_id(session.req_header());
         }
-        if let Err(error) = refusal.answer(session, ctx.request_id()).await {
+        if let Err(error) = refusal.answer(session, ctx.request_id(), Connection::Close).await {
             tracing::debug!(%error, "the client left before it could be told of an error");
         }
-        // The routing answers of Tradewind leave the connection as it was; a failed exchange does not.
-        let before_backend = matches!(refusal, Refusal::NoRoute | Refusal::NothingEligible);
-        FailToProxy { error_code: refusal.status(), can_reuse_downstream: before_backend }
+        FailToProxy { error_code: refusal.status(), can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
-        let code = match session.response_written() {
+        let code = match begun(session) {
             Some(response) => response.status.as_u16(),
             None => CLIENT_LEFT,
         };
@@ -354,7 +377,6 @@ impl ProxyHttp for Handler {
             code,
             failed: (e.is_some() && !by_client) || code >= 500,
             duration: ctx.started.elapsed(),
-            first_byte: ctx.attempt.as_ref().and_then(|a| a.first_byte.or(a.answered)),
             bytes_received: session.as_ref().body_bytes_read() as u64,
             bytes_sent: session.as_ref().body_bytes_sent() as u64,
         };
@@ -383,6 +405,21 @@ impl ProxyHttp for Handler {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
+    }
+}
+
+/// The answer to the client, once it has begun. Interim answers (100 Continue, 103 Early Hints) only come before it.
+fn begun(session: &Session) -> Option<&ResponseHeader> {
+    session.response_written().filter(|header| {
+        !header.status.is_informational() || header.status == http::StatusCode::SWITCHING_PROTOCOLS
+    })
+}
+
+/// The host that the client asked for: HTTP/2 has it in the target, HTTP/1.1 in a header.
+fn host_of(request: &RequestHeader) -> Option<HeaderValue> {
+    match request.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers.get(header::HOST).cloned(),
     }
 }
 

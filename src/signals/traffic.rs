@@ -166,7 +166,7 @@ pub struct Meter {
     bytes_sent: AtomicU64,
     /// From the arrival of a request to the end of its answer.
     pub duration: Histogram,
-    /// From the choice of the backend to the first byte of the answer's body.
+    /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
     pub first_byte: Histogram,
 }
 
@@ -194,8 +194,6 @@ pub struct Outcome {
     pub failed: bool,
     /// From its arrival to the end of its answer.
     pub duration: Duration,
-    /// From the choice of the backend to the first byte of the body; `None` if there was none.
-    pub first_byte: Option<Duration>,
     /// Body bytes from the client.
     pub bytes_received: u64,
     /// Body bytes to the client.
@@ -228,9 +226,6 @@ impl Meter {
             self.failures.fetch_add(1, Relaxed);
         }
         self.duration.record(outcome.duration);
-        if let Some(first_byte) = outcome.first_byte {
-            self.first_byte.record(first_byte);
-        }
         self.bytes_received.fetch_add(outcome.bytes_received, Relaxed);
         self.bytes_sent.fetch_add(outcome.bytes_sent, Relaxed);
     }
@@ -384,15 +379,17 @@ mod tests {
 
     use super::*;
 
-    fn outcome(code: u16, first_byte_ms: u64) -> Outcome {
-        Outcome {
+    fn finish(meter: &Meter, code: u16, first_byte_ms: u64) {
+        if code < 500 {
+            meter.first_byte.record(Duration::from_millis(first_byte_ms));
+        }
+        meter.finish(&Outcome {
             code,
             failed: code >= 500,
             duration: Duration::from_millis(first_byte_ms * 2),
-            first_byte: Some(Duration::from_millis(first_byte_ms)),
             bytes_received: 10,
             bytes_sent: 1000,
-        }
+        });
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -408,7 +405,7 @@ mod tests {
     fn unusual_codes_are_counted_by_class() {
         let meter = Meter::default();
         for code in [200, 299, 418, 599, 0, 999] {
-            meter.finish(&outcome(code, 1));
+            finish(&meter, code, 1);
         }
         let counts: Vec<(String, u64)> = meter.by_code().collect();
         let expected = [("200", 1), ("418", 1), ("2xx", 1), ("5xx", 1), ("other", 2)];
@@ -420,11 +417,11 @@ mod tests {
         let meter = Arc::new(Meter::default());
         let mut window = Window::new(meter.clone());
         window.advance(at(0));
-        (0..100).for_each(|_| meter.finish(&outcome(200, 40)));
-        meter.finish(&outcome(500, 900));
+        (0..100).for_each(|_| finish(&meter, 200, 40));
+        finish(&meter, 500, 900);
         let (live, volume) = window.advance(at(10));
         assert!((live.rps - 10.1).abs() < 1e-9);
-        assert_eq!((live.samples, live.errors, volume.bytes_sent), (101, 1, 101_000));
+        assert_eq!((live.samples, live.errors, volume.bytes_sent), (100, 1, 101_000));
         let p50 = live.ttfb_p50.unwrap().as_secs_f64();
         assert!((0.040..0.045).contains(&p50), "{p50}");
         window.advance(at(69));
@@ -437,9 +434,9 @@ mod tests {
         let meter = Arc::new(Meter::default());
         let mut window = Window::new(meter.clone());
         window.advance(at(100));
-        meter.finish(&outcome(200, 1));
+        finish(&meter, 200, 1);
         assert_eq!(window.advance(at(0)).0.samples, 0);
-        meter.finish(&outcome(200, 1));
+        finish(&meter, 200, 1);
         assert_eq!(window.advance(at(1)).0.samples, 1);
     }
 

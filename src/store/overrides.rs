@@ -142,20 +142,21 @@ impl Overrides {
         Ok(Some(found.clone()))
     }
 
-    /// The overrides that ended by time since the last call, each given once.
-    ///
-    /// They are also removed from disk, for which this waits. Where that fails, or another thread is writing, the next call tries again: until
-    /// then a restart may announce them a second time.
+    /// The overrides that ended by time since the last call, each given once. Does not touch the disk: see
+    /// [`tidy`](Self::tidy).
     pub fn expire(&self, now: Timestamp) -> Vec<Override> {
-        let ended = {
-            let mut memory = self.memory();
-            memory.sweep(now);
-            std::mem::take(&mut memory.ended)
-        };
+        let mut memory = self.memory();
+        memory.sweep(now);
+        std::mem::take(&mut memory.ended)
+    }
+
+    /// Removes from disk what has ended. Waits for the disk. Where that fails, or another thread is writing, the next call
+    /// tries again: until then a restart may announce an end a second time.
+    pub fn tidy(&self) {
         let mut disk = match self.disk.try_lock() {
             Ok(disk) => disk,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return ended,
+            Err(TryLockError::WouldBlock) => return,
         };
         let live = self.memory().live.clone();
         // Only the ends are written here: whatever was added is on disk already.
@@ -163,7 +164,6 @@ impl Overrides {
             // Best effort: each of them ends by its time at a restart as well.
             let _ = self.write(&mut disk, &live);
         }
-        ended
     }
 
     fn write(&self, disk: &mut Disk, list: &[Override]) -> Result<(), StoreError> {

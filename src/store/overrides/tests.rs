@@ -65,6 +65,7 @@ fn what_ends_while_nothing_runs_is_announced_at_the_start_and_once() {
     let (overrides, _, blobs) = open(home.path(), at(60));
     assert_eq!(ids(&overrides.active(at(60))), ["long"]);
     assert_eq!(ids(&overrides.expire(at(60))), ["short"]);
+    overrides.tidy();
     assert!(overrides.expire(at(60)).is_empty());
     assert_eq!(stored(blobs.as_ref()), ["long"]);
 }
@@ -79,6 +80,7 @@ fn a_clock_that_is_set_back_brings_nothing_back() {
     assert_eq!(ids(&overrides.active(at(61))), ["long"]);
     assert_eq!(ids(&overrides.active(at(10))), ["long"]);
     assert_eq!(ids(&overrides.expire(at(10))), ["short"]);
+    overrides.tidy();
     assert_eq!(ids(&overrides.active(at(10))), ["long"]);
     drop((overrides, blobs));
 

@@ -5,6 +5,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use tradewind::cli::Cli;
 
+/// A request makes some hundred small allocations, most of them in Pingora; this allocator halves what they cost (see
+/// `benches/proxy/README.md`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Time that the end of the program gives to threads that still wait for a disk or a resolver. Nothing of theirs is needed
 /// any more.
 const STRAGGLERS_WAIT: Duration = Duration::from_millis(500);

@@ -161,7 +161,6 @@ fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
     options.connection_timeout = Some(CONNECT_TIMEOUT);
     options.total_connection_timeout = Some(TOTAL_CONNECT_TIMEOUT);
     options.read_timeout = Some(SILENCE_TIMEOUT);
-    options.write_timeout = Some(SILENCE_TIMEOUT);
     options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
     if !backend.ca.is_empty() {
         options.ca = Some(backend.ca.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect());

@@ -66,7 +66,10 @@ impl Backend {
     }
 
     /// Answers as `handler` says. Probes (`GET /health`) are answered before it, and not counted as requests.
-    pub fn serving(name: &str, handler: impl Fn(&mut Call) -> io::Result<()> + Send + Sync + 'static) -> Backend {
+    pub fn serving(
+        name: &str,
+        handler: impl Fn(&mut Call) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Backend {
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
             stopped: AtomicBool::new(false),

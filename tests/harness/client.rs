@@ -54,7 +54,8 @@ pub fn piece(reader: &mut impl BufRead, framing: &mut Framing) -> io::Result<Opt
             if available.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{left} bytes short")));
             }
-            let part = available[..available.len().min(usize::try_from(*left).unwrap_or(usize::MAX))].to_vec();
+            let part =
+                available[..available.len().min(usize::try_from(*left).unwrap_or(usize::MAX))].to_vec();
             reader.consume(part.len());
             *left -= part.len() as u64;
             Some(part)
@@ -98,7 +99,8 @@ pub fn headers(reader: &mut impl BufRead) -> io::Result<Vec<(String, String)>> {
         if text.is_empty() {
             return Ok(headers);
         }
-        let (name, value) = text.split_once(':').ok_or_else(|| io::Error::other(format!("not a header: {text:?}")))?;
+        let (name, value) =
+            text.split_once(':').ok_or_else(|| io::Error::other(format!("not a header: {text:?}")))?;
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
 }
@@ -121,7 +123,13 @@ pub struct Exchange {
 
 impl Exchange {
     /// Sends a request as a whole and waits for the head of the answer.
-    pub fn begin(to: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Exchange> {
+    pub fn begin(
+        to: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Exchange> {
         let mut stream = connect(to)?;
         send(&mut stream, to, method, path, headers, body)?;
         Exchange::read_head(BufReader::new(stream), method)
@@ -132,13 +140,15 @@ impl Exchange {
         loop {
             let first = line(&mut stream)?;
             let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
-            let status: u16 = status.ok_or_else(|| io::Error::other(format!("not a status line: {first:?}")))?;
+            let status: u16 =
+                status.ok_or_else(|| io::Error::other(format!("not a status line: {first:?}")))?;
             let headers = headers(&mut stream)?;
             if (100..200).contains(&status) {
                 continue;
             }
             let bodiless = method == "HEAD" || matches!(status, 204 | 304);
-            let framing = if bodiless { Framing::Ended } else { framing(&headers).unwrap_or(Framing::UntilClose) };
+            let framing =
+                if bodiless { Framing::Ended } else { framing(&headers).unwrap_or(Framing::UntilClose) };
             return Ok(Exchange { stream, status, headers, framing });
         }
     }
@@ -214,7 +224,13 @@ impl Client {
     }
 
     /// A request and its complete answer.
-    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
+    pub fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => BufReader::new(connect(self.to)?),

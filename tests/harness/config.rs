@@ -8,6 +8,7 @@ use super::{Backend, put};
 #[derive(Clone)]
 pub struct Config {
     listen: String,
+    admin: String,
     prices: String,
     backends: Vec<(String, String)>,
     routes: Option<String>,
@@ -31,7 +32,8 @@ impl Config {
     pub fn new(backends: &[(&Backend, f64)]) -> Config {
         let priced: Vec<(&str, f64)> = backends.iter().map(|(backend, usd)| (&*backend.name, *usd)).collect();
         let empty = Config {
-            listen: String::new(),
+            listen: "expose_routing = true".into(),
+            admin: String::new(),
             prices: "refresh = \"100ms\"".into(),
             backends: Vec::new(),
             routes: None,
@@ -68,9 +70,15 @@ impl Config {
         self
     }
 
-    /// More keys for `[listen]`.
+    /// The keys of `[listen]` beside the address, in place of `expose_routing = true`.
     pub fn listen(mut self, keys: &str) -> Config {
         self.listen = keys.into();
+        self
+    }
+
+    /// More keys for `[admin]`.
+    pub fn admin(mut self, keys: &str) -> Config {
+        self.admin = keys.into();
         self
     }
 
@@ -107,12 +115,18 @@ impl Config {
     /// The file.
     pub fn text(&self) -> String {
         let names: Vec<String> = self.backends.iter().map(|(name, _)| format!("{name:?}")).collect();
-        let route = format!("[routes.chat]\nmatch = {{ path = \"/*\" }}\nbackends = [{}]\n{}", names.join(", "), self.slo);
-        let source = if self.prices.contains("sources") { "" } else { "sources = [{ file = \"prices.csv\" }]\n" };
+        let route = format!(
+            "[routes.chat]\nmatch = {{ path = \"/*\" }}\nbackends = [{}]\n{}",
+            names.join(", "),
+            self.slo
+        );
+        let source =
+            if self.prices.contains("sources") { "" } else { "sources = [{ file = \"prices.csv\" }]\n" };
         let parts = [
-            "[listen]\nhttp = \"127.0.0.1:0\"\nexpose_routing = true".to_owned(),
+            "[listen]\nhttp = \"127.0.0.1:0\"".to_owned(),
             self.listen.clone(),
-            "[admin]\nlisten = \"127.0.0.1:0\"\n[state]\ndir = \"state\"\n[control]\ntick = \"50ms\"".to_owned(),
+            format!("[admin]\nlisten = \"127.0.0.1:0\"\n{}", self.admin),
+            "[state]\ndir = \"state\"\n[control]\ntick = \"50ms\"".to_owned(),
             format!("[prices]\n{source}{}", self.prices),
             self.backends.iter().map(|(_, table)| format!("{table}\n")).collect(),
             self.routes.clone().unwrap_or(route),

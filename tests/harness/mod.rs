@@ -1,12 +1,13 @@
 //! What the acceptance tests share: the real binary with a generated configuration, scripted backends, plain clients.
 //! Everything is on loopback and on ports that the system chooses.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
 pub mod backend;
 pub mod client;
 pub mod config;
 pub mod http2;
 pub mod load;
+pub mod shares;
 
 use std::{
     fs,
@@ -29,6 +30,9 @@ pub use load::Load;
 
 /// How long a condition may take to come true. Far longer than it should: a busy machine is no fault of the product.
 pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Lines of its log that a failed test shows: enough for what happened last.
+const LOG_LINES_SHOWN: usize = 100;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_tradewind");
 
@@ -276,7 +280,10 @@ impl Drop for Tradewind {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("--- log of tradewind ---\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+            eprintln!("--- log of tradewind ---\n{}", last.join("\n"));
         }
     }
 }

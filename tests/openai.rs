@@ -1,0 +1,151 @@
+//! The Python `openai` client works through Tradewind unchanged. `make test` provides it; see scripts/setup.sh.
+
+mod harness;
+
+use std::{
+    io,
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+    time::Duration,
+};
+
+use harness::{Backend, Config, Tradewind, backend::Call, pause};
+use serde_json::{Value, json};
+
+const WORDS: [&str; 5] = ["From", " the", " east,", " all", " year."];
+
+/// A Python that has the client: the one that is named, or the one that scripts/setup.sh has made.
+fn python() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("TRADEWIND_TEST_PYTHON") {
+        return Some(named.into());
+    }
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_tradewind"));
+    let made = binary.ancestors().nth(2)?.join("py/bin/python");
+    made.exists().then_some(made)
+}
+
+/// Runs a scenario of client.py against Tradewind. `false`, and said so, where there is no client.
+fn passes(scenario: &str, base_url: &str) {
+    let Some(python) = python() else {
+        eprintln!(
+            "SKIPPED {scenario}: there is no Python with the openai client; `scripts/setup.sh test` makes one"
+        );
+        return;
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openai/client.py");
+    // Proxies of the machine must not come between the two.
+    let output = Command::new(&python)
+        .args([script, scenario, base_url])
+        .env("NO_PROXY", "*")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", python.display()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{scenario}: {}\n{said}", output.status);
+    let passed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(passed.starts_with(&format!("passed {scenario} ")), "{passed}\n{said}");
+}
+
+fn base_url(tradewind: &Tradewind) -> String {
+    format!("http://{}/v1", tradewind.http)
+}
+
+/// A server in the shape of the OpenAI API.
+fn server() -> Backend {
+    let flaky = AtomicU64::new(0);
+    Backend::serving("llm", move |call| {
+        let body = call.body()?;
+        let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match (&*call.path, request["model"].as_str().unwrap_or_default()) {
+            ("/v1/models", _) => {
+                let model = json!({ "id": "trade-1", "object": "model", "created": 0, "owned_by": "tests" });
+                answer(call, 200, &json!({ "object": "list", "data": [model] }))
+            }
+            ("/v1/embeddings", _) => {
+                let vector = json!({ "object": "embedding", "index": 0, "embedding": [0.25, -0.5] });
+                let usage = json!({ "prompt_tokens": 1, "total_tokens": 1 });
+                answer(
+                    call,
+                    200,
+                    &json!({ "object": "list", "model": "trade-1", "data": [vector], "usage": usage }),
+                )
+            }
+            (_, "busy") => refuse(call, 429, "rate_limit_exceeded"),
+            (_, "unknown") => refuse(call, 404, "model_not_found"),
+            (_, "flaky") if flaky.fetch_add(1, SeqCst) < 2 => refuse(call, 500, "odd"),
+            (_, model) if request["stream"] == true => stream(call, model == "broken"),
+            _ => complete(call),
+        }
+    })
+}
+
+fn answer(call: &mut Call, status: u16, body: &Value) -> io::Result<()> {
+    call.answer(status, &[("content-type", "application/json")], body.to_string().as_bytes())
+}
+
+fn refuse(call: &mut Call, status: u16, code: &str) -> io::Result<()> {
+    let error = json!({ "message": "as the test wants it", "type": "test", "param": null, "code": code });
+    answer(call, status, &json!({ "error": error }))
+}
+
+fn usage() -> Value {
+    json!({ "prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12 })
+}
+
+fn complete(call: &mut Call) -> io::Result<()> {
+    let message = json!({ "role": "assistant", "content": WORDS.concat() });
+    let choice = json!({ "index": 0, "finish_reason": "stop", "message": message });
+    let completion = json!({
+        "id": "c-1", "object": "chat.completion", "created": 0, "model": "trade-1", "choices": [choice], "usage": usage()
+    });
+    answer(call, 200, &completion)
+}
+
+fn stream(call: &mut Call, broken: bool) -> io::Result<()> {
+    call.begin("text/event-stream")?;
+    let event = |call: &mut Call, choices: Value, usage: Value| {
+        let chunk = json!({
+            "id": "c-1", "object": "chat.completion.chunk", "created": 0, "model": "trade-1", "choices": choices,
+            "usage": usage
+        });
+        call.chunk(format!("data: {chunk}\n\n").as_bytes())
+    };
+    for word in WORDS {
+        let choice =
+            json!({ "index": 0, "finish_reason": null, "delta": { "role": "assistant", "content": word } });
+        event(call, json!([choice]), Value::Null)?;
+        pause(Duration::from_millis(20));
+        if broken {
+            return call.cut();
+        }
+    }
+    event(call, json!([]), usage())?;
+    call.chunk(b"data: [DONE]\n\n")?;
+    call.end()
+}
+
+#[test]
+fn completions_streams_models_and_embeddings_work() {
+    let server = server();
+    let tradewind = Tradewind::start(&Config::new(&[(&server, 1.0)]));
+    passes("answers", &base_url(&tradewind));
+}
+
+#[test]
+fn errors_and_broken_streams_of_a_backend_are_raised() {
+    let server = server();
+    let tradewind = Tradewind::start(&Config::new(&[(&server, 1.0)]));
+    passes("errors", &base_url(&tradewind));
+}
+
+#[test]
+fn refusals_of_tradewind_are_raised_as_errors_of_the_api() {
+    let server = server();
+    let routes = "[routes.chat]\nmatch = { path = \"/v1/*\" }\nbackends = [\"llm\"]";
+    let tradewind = Tradewind::start(&Config::new(&[(&server, 1.0)]).routes(routes));
+    server.set_healthy(false);
+    tradewind.wait_for_reason("nothing_eligible");
+    passes("refusals", &base_url(&tradewind));
+    passes("no_route", &format!("http://{}/v2", tradewind.http));
+}

@@ -24,6 +24,17 @@ use http_body_util::BodyExt;
 
 const LARGE: usize = 20_000_000;
 
+#[test]
+fn an_answer_before_the_end_of_an_upload_reaches_the_client() {
+    let backend = Backend::serving("early", |call| call.answer(413, &[], b"too large"));
+    let tradewind = in_front_of(&backend);
+    let mut client = tradewind.client();
+    for _ in 0..5 {
+        let answer = client.post("/", &vec![b'x'; 5_000_000]).unwrap();
+        assert_eq!((answer.status, &*answer.text()), (413, "too large"));
+    }
+}
+
 /// Bytes that show when some are missing, twice there, or out of order.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()

@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::io::{BufRead, BufReader, Write};
+
 use harness::{
     Answer, Backend, Client, Config, Tradewind, eventually,
     http2::{self, Authority, ModernBackend, Speaks},
@@ -272,4 +274,16 @@ fn head_and_options_are_requests_like_others() {
     assert_eq!((refused.status, refused.body.len()), (404, 0));
     assert_eq!(ask("OPTIONS", "/v1/x").json()["method"], "OPTIONS");
     assert_eq!(ask("DELETE", "/v1/x").json()["method"], "DELETE");
+}
+
+#[test]
+fn a_request_shorter_than_an_http2_preface_is_answered() {
+    let backend = Backend::named("a");
+    let tradewind = Tradewind::start(&Config::new(&[(&backend, 1.0)]));
+    // HAProxy's default health check: 22 bytes, and nothing after them.
+    let mut stream = harness::client::connect(tradewind.http).expect("a connection");
+    stream.write_all(b"OPTIONS / HTTP/1.0\r\n\r\n").expect("a request");
+    let mut first = String::new();
+    BufReader::new(stream).read_line(&mut first).expect("an answer");
+    assert!(first.contains(" 200 "), "{first}");
 }

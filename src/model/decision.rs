@@ -362,7 +362,8 @@ pub struct Decision {
 impl Decision {
     /// Whether traffic is still on its way to its target.
     pub fn moving(&self) -> bool {
-        self.backends.iter().any(|b| (b.share - b.target).abs() > 1e-9)
+        let serves = self.backends.iter().any(|b| b.share > 0.0);
+        serves && self.backends.iter().any(|b| (b.share - b.target).abs() > 1e-9)
     }
 
     /// The backend with the largest share; `None` when nothing may serve.

@@ -9,15 +9,14 @@ use std::{
 };
 
 use pingora_core::{
-    apps::HttpServerOptions,
     listeners::tls::TlsSettings,
     server::{Fds, configuration::ServerConf},
-    services::Service,
+    services::{Service as _, listening::Service},
 };
-use pingora_proxy::ProxyServiceBuilder;
+use pingora_proxy::http_proxy;
 use tokio::{runtime::Runtime, sync::watch};
 
-use super::{handler::Handler, pick::ATTEMPTS_MAX, table::Publisher};
+use super::{handler::Handler, pick::ATTEMPTS_MAX, sniff::Sniffer, table::Publisher};
 use crate::signals::traffic::Meters;
 
 /// Idle connections to backends that are kept for reuse, over all backends.
@@ -67,12 +66,8 @@ impl Front {
             upstream_keepalive_pool_size: POOLED_CONNECTIONS_MAX,
             ..ServerConf::default()
         };
-        let mut http_options = HttpServerOptions::default();
-        http_options.h2c = true;
-        let mut service = ProxyServiceBuilder::new(&Arc::new(conf), Handler::new(publisher.current()))
-            .name("tradewind")
-            .server_options(http_options)
-            .build();
+        let proxy = http_proxy(&Arc::new(conf), Handler::new(publisher.current()));
+        let mut service = Service::new("tradewind".into(), Sniffer::new(proxy));
 
         // Sockets are bound before, where a failure can be told, and handed over by their address.
         let mut sockets = Fds::new();

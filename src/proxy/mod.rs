@@ -2,13 +2,15 @@
 //! knows no price and no rule.
 //!
 //! Read in this order: [`table`] (what it reads), [`matcher`] (which route), [`pick`] (which backend), [`handler`] (the
-//! phases of a request), [`answers`] (what Tradewind itself says to clients) and [`front`] (sockets and threads).
+//! phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
+//! and threads).
 
 pub mod answers;
 pub mod front;
 pub mod handler;
 pub mod matcher;
 pub mod pick;
+mod sniff;
 pub mod table;
 
 pub use front::{Front, FrontOptions};

@@ -143,9 +143,9 @@ fn every_kind_does_what_it_says_until_it_is_ended() {
     tradewind.wait_for_share("a", 1.0);
 
     let freeze = impose(json!({ "kind": "freeze" }));
-    tradewind.set_prices(&[("a", 1.0), ("b", 0.1)]);
+    tradewind.set_prices(&[("a", 1.0), ("b", 0.5)]);
     let price = "tradewind_price_usd_per_hour{backend=\"b\",offer=\"on_demand\"}";
-    eventually("the price is known", || tradewind.metric(price) == Some(0.1));
+    eventually("the price is known", || tradewind.metric(price) == Some(0.5));
     throughout(Duration::from_millis(500), || assert_eq!(tradewind.share("a"), 1.0));
     end(&freeze);
     tradewind.wait_for_share("b", 1.0);

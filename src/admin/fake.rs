@@ -61,7 +61,7 @@ impl Desk for FakeDesk {
     fn explain(&self, route: &str) -> Option<Explanation> {
         let explanation = json!({
             "route": "chat", "summary": "no other placement is cheaper", "what_would_change_it": "a gap of 15%",
-            "prices": [],
+            "inputs": [], "response_bytes": 4096.0, "prices": [],
             "decision": {
                 "at": "2026-03-02T10:00:00Z", "policy": "default", "rule": "threshold", "shift_at": 0.15,
                 "return_at": 0.05, "action": "stay", "reason": {"code": "cheapest"}, "gap": null,

@@ -108,11 +108,32 @@ pub struct Explanation {
     pub binding: Option<String>,
     /// The decision, field by field.
     pub decision: Decision,
+    /// What each backend's cost is made of besides its prices.
+    pub inputs: Vec<CostInputs>,
+    /// Mean size of a response by which egress is priced, in bytes.
+    pub response_bytes: f64,
     /// The prices behind each backend's cost.
     pub prices: Vec<crate::signals::prices::PriceReport>,
     /// The last move of this route; absent when none was made since the state was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_move: Option<LastMove>,
+}
+
+/// What a backend's cost is made of besides its prices: with them, every dollar of `unit_cost` can be recomputed by hand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostInputs {
+    /// The backend.
+    pub backend: BackendId,
+    /// Part of the nodes bought at the spot price; `None` without a configured machine.
+    pub spot_share: Option<f64>,
+    /// Replicas on one node.
+    pub replicas_per_node: Option<f64>,
+    /// Requests per second of one replica.
+    pub rps_per_replica: Option<f64>,
+    /// Replicas that are paid whatever the load.
+    pub replicas_min: Option<u32>,
+    /// USD for 10^9 bytes to the client.
+    pub egress_usd_per_gb: f64,
 }
 
 /// When and why traffic of a route last moved.

@@ -31,7 +31,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     }
     check_prices(&loaded.settings)?;
     let (routes, backends) = (loaded.settings.routes.len(), loaded.settings.backends.len());
-    println!("{}: valid ({routes} routes, {backends} backends)", args.config.display());
+    println!("{}: valid; routes: {routes}, backends: {backends}", args.config.display());
     Ok(())
 }
 

@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     port: u16,
 
-    /// Port of the admin API and dashboard on 127.0.0.1; 0 for a free one
+    /// Port of the admin API on 127.0.0.1; 0 for a free one
     #[arg(long, default_value_t = 0)]
     admin_port: u16,
 

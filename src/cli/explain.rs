@@ -54,6 +54,7 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
         ink.strong("One more request, in USD per 1,000"),
         costs_table(decision).render("  ", ink)
     );
+    out += &recipes(explanation);
     let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
     if !explanation.prices.is_empty() {
         let prices = prices_table(&explanation.prices).render("  ", ink);
@@ -81,11 +82,11 @@ fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
         ),
     )];
     let mut add = |name, text: Option<String>| facts.extend(text.map(|text| (name, text)));
-    add("gap", Some(decision.gap.map_or("nothing to compare".into(), percent)));
+    add("gap", Some(decision.gap.map_or("none: nothing to compare".into(), percent)));
     add("policy", Some(format!("{}: {}", decision.policy, rule_sentence(&decision.rule))));
     add("load costs here", hourly(decision.cost_here_usd_per_hour));
     add("would cost there", hourly(decision.cost_there_usd_per_hour));
-    add("placed", Some(format!("{:.1} requests per second", decision.demand_rps)));
+    add("placed", Some(format!("{:.4} requests per second", decision.demand_rps)));
     add("binding constraint", explanation.binding.clone());
     add("what would change it", Some(explanation.what_would_change_it.clone()));
     add(
@@ -93,6 +94,30 @@ fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
         explanation.last_move.as_ref().map(|l| format!("{}: {}", table::moment(l.at), l.reason)),
     );
     facts
+}
+
+/// How each cost is made: with the prices below, every dollar can be recomputed.
+fn recipes(explanation: &Explanation) -> String {
+    let mut out = String::new();
+    for inputs in &explanation.inputs {
+        let (Some(spot), Some(per_node), Some(rps)) =
+            (inputs.spot_share, inputs.replicas_per_node, inputs.rps_per_replica)
+        else {
+            continue;
+        };
+        let _ = writeln!(
+            out,
+            "  {}: ({} spot + {} on demand) / ({per_node} replicas a node x {rps} requests/s x 3600) x 1000, \
+             free up to {} replicas; egress {:.0} bytes x {} USD/GB",
+            inputs.backend,
+            percent(spot),
+            percent(1.0 - spot),
+            inputs.replicas_min.unwrap_or_default(),
+            explanation.response_bytes,
+            inputs.egress_usd_per_gb
+        );
+    }
+    out
 }
 
 fn action_word(action: Action) -> &'static str {
@@ -202,7 +227,7 @@ fn prices_table(prices: &[PriceReport]) -> Table {
 mod tests {
     use super::*;
     use crate::{
-        admin::views::LastMove,
+        admin::views::{CostInputs, LastMove},
         model::{Cause, Fallback, Offer, Reason, Share, UnitCost},
     };
 
@@ -267,6 +292,15 @@ mod tests {
                 fallback: Fallback::None,
                 backends: vec![verdict("eks-use1", 0.95, 0.0124), verdict("gke-usc1", 0.05, 0.0113), full],
             },
+            inputs: vec![CostInputs {
+                backend: "eks-use1".parse().unwrap(),
+                spot_share: Some(0.9),
+                replicas_per_node: Some(1.0),
+                rps_per_replica: Some(12.0),
+                replicas_min: Some(2),
+                egress_usd_per_gb: 0.09,
+            }],
+            response_bytes: 10_000.0,
             prices: vec![
                 price("eks-use1", Some(0.5361), ReportState::Fresh),
                 price("gke-usc1", None, ReportState::Missing),
@@ -288,7 +322,7 @@ mod tests {
           policy                default: leave when the gap reaches 15%, return when it is below 5%
           load costs here       $1.9152 per hour
           would cost there      $1.7620 per hour
-          placed                40.0 requests per second
+          placed                40.0000 requests per second
           binding constraint    the latency objective keeps gke-euw4 out
           what would change it  a gap of 15% or more
           last move             2026-03-01 08:00:00Z: gke-usc1 may serve again
@@ -298,6 +332,7 @@ mod tests {
           eks-use1  $0.012400  $0.000900  $0.013300        $0.013300
           gke-usc1  $0.011300  $0.000900  $0.012200        $0.012200
           gke-euw4          -          -          -                -
+          eks-use1: (90% spot + 10% on demand) / (1 replicas a node x 12 requests/s x 3600) x 1000, free up to 2 replicas; egress 10000 bytes x 0.09 USD/GB
 
         Shares
           BACKEND   SHARE  TARGET  LIMIT  PLANNED RPS  READY RPS  MAY SERVE

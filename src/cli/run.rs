@@ -38,7 +38,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let running = serve::start(loaded.settings, Some(args.config))
         .await
         .map_err(|error| Failure::Input(error.to_string()))?;
-    tracing::info!(http = ?running.http, admin = %running.admin, "serving");
+    let http = running.http.map_or_else(|| "none".to_owned(), |address| address.to_string());
+    tracing::info!(%http, admin = %running.admin, "serving");
 
     loop {
         tokio::select! {

@@ -152,7 +152,8 @@ pub(super) fn fallback_sentence(fallback: Fallback) -> Option<&'static str> {
         Fallback::None => None,
         Fallback::StaleSignals => Some("no backend is known to be healthy: those of unknown health are used"),
         Fallback::Slo => Some("no backend keeps the latency objective: those over it are used"),
-        Fallback::NothingEligible => Some("no backend may serve: requests are refused"),
+        // The reason says so already.
+        Fallback::NothingEligible => None,
     }
 }
 

@@ -9,12 +9,12 @@ use crate::{
     admin::{
         Desk,
         views::{
-            BackendStatus, Explanation, NewOverride, OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX,
+            BackendStatus, CostInputs, Explanation, NewOverride, OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX,
             OverrideError, OverrideStatus, ReloadError, RouteStatus, Status,
         },
     },
     config,
-    model::{Override, OverrideKind, Timestamp},
+    model::{Backend, Override, OverrideKind, Timestamp},
     policy::explain,
     signals::prices::PriceReport,
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
@@ -72,6 +72,8 @@ impl Desk for Control {
             what_would_change_it: explain::what_would_change_it(decision),
             binding: explain::binding(decision),
             decision: decision.clone(),
+            inputs: snapshot.backends.iter().map(|view| cost_inputs(&view.backend)).collect(),
+            response_bytes: crate::policy::site::response_bytes(snapshot),
             prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
             last_move: last_move.clone(),
         })
@@ -154,6 +156,18 @@ impl Desk for Control {
             config_generation: active.generation,
         }
         .render()
+    }
+}
+
+fn cost_inputs(backend: &Backend) -> CostInputs {
+    let (node, replicas) = (backend.node.as_ref(), backend.replicas.as_ref());
+    CostInputs {
+        backend: backend.id.clone(),
+        spot_share: node.map(|node| node.spot.get()),
+        replicas_per_node: node.map(|node| node.replicas_per_node),
+        rps_per_replica: replicas.map(|replicas| replicas.rps),
+        replicas_min: replicas.map(|replicas| replicas.min),
+        egress_usd_per_gb: backend.egress_usd_per_gb,
     }
 }
 

@@ -344,8 +344,8 @@ pub struct Decision {
     pub action: Action,
     /// Why.
     pub reason: Reason,
-    /// The gap that the rule looked at: saved dollars as a part of what the load that would move costs where it is.
-    /// `None` when there was nothing to compare.
+    /// The gap that the rule looked at: saved dollars as a part of what the load that would move costs where it is; while
+    /// away and on the way back, as a part of what it would cost where it came from. `None` when there was nothing to compare.
     pub gap: Option<f64>,
     /// What the load that would move costs where it is, in USD per hour.
     pub cost_here_usd_per_hour: Option<f64>,

@@ -17,11 +17,10 @@ pub fn summary(decision: &Decision) -> String {
     {
         let Rule::Threshold { shift_at, return_at } = decision.rule;
         let (here_is, there_is) = match &decision.reason {
-            Reason::Away { home, .. } => (format!("at {home}, which it left,"), "here".to_owned()),
-            Reason::GapClosed { from, to, .. } => {
-                (format!("at {to}, to which it returns,"), format!("at {from}"))
+            Reason::Away { home, .. } => ("where it is".to_owned(), format!("at {home}, which it left")),
+            Reason::GapClosed { from, to, .. } | Reason::GapReached { from, to, .. } => {
+                (format!("at {from}"), format!("at {to}"))
             }
-            Reason::GapReached { from, to, .. } => (format!("at {from}"), format!("at {to}")),
             _ => ("where it is".to_owned(), "where it would go".to_owned()),
         };
         text += &format!(
@@ -75,12 +74,12 @@ pub fn what_would_change_it(decision: &Decision) -> String {
             ),
             None => format!("a gap of {shift_at} would move it to {to}"),
         },
-        Reason::Away { home, .. } => match here {
-            Some(here) => format!(
-                "traffic returns to {home} when serving it here costs more than ${:.4} an hour (now ${:.4}), or when {home} \
-                 gets cheaper",
-                here * (1.0 - return_at.get()),
-                decision.cost_there_usd_per_hour.unwrap_or_default()
+        Reason::Away { home, .. } => match decision.cost_there_usd_per_hour {
+            Some(at_home) => format!(
+                "traffic returns to {home} when serving it where it is costs more than ${:.4} an hour (now ${:.4}), or when \
+                 {home} gets cheaper",
+                at_home * (1.0 - return_at.get()),
+                here.unwrap_or_default()
             ),
             None => format!("traffic returns to {home} when the gap falls below {return_at}"),
         },

@@ -250,22 +250,18 @@ fn end_of_outage(sites: &[Site], state: &State) -> Outcome {
 /// The strongest reason why shares must leave where they are. Being full is none: that is followed without a word, since a
 /// limit that is capacity over demand moves with every request.
 fn must_leave(snapshot: &Snapshot, sites: &[Site], state: &State, wanted: &[f64]) -> Option<Reason> {
-    let pin = snapshot.overrides.iter().find(|o| o.kind == OverrideKind::Pin);
-    if let Some(pin) = pin
-        && !close(wanted, &state.shares, DRIFT)
-    {
-        return Some(Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() });
-    }
     // Above its limit, and with somewhere to go: when all are limited, staying is as good as moving.
     let excess = |place: usize| state.shares[place] - sites[place].limit.max(wanted[place]);
     let place = (0..sites.len())
         .filter(|place| sites[*place].barred())
-        .max_by(|a, b| excess(*a).total_cmp(&excess(*b)))?;
-    if excess(place) <= SHARE_EPSILON {
-        return None;
+        .filter(|place| excess(*place) > SHARE_EPSILON)
+        .max_by(|a, b| excess(*a).total_cmp(&excess(*b)));
+    if let Some(site) = place.map(|place| &sites[place]) {
+        return Some(leave_reason(snapshot, site, site.limited_by?));
     }
-    let site = &sites[place];
-    Some(leave_reason(snapshot, site, site.limited_by?))
+    let pin = snapshot.overrides.iter().find(|o| o.kind == OverrideKind::Pin)?;
+    let by_pin = || Reason::Override { kind: pin.kind, id: pin.id.clone(), reason: pin.reason.clone() };
+    (!close(wanted, &state.shares, DRIFT)).then(by_pin)
 }
 
 /// Why a site is left: the operator's words where an override is the cause.
@@ -341,9 +337,10 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             eligible: site.may_serve,
             limited_by: site.limited_by,
             share: state.shares[i],
-            target: state.target[i],
+            // Of one that may not serve the state remembers a target for the time after; now it has none.
+            target: if site.may_serve { state.target[i] } else { 0.0 },
             limit: site.limit,
-            planned_rps: state.target[i] * snapshot.demand_rps,
+            planned_rps: if site.may_serve { state.target[i] * snapshot.demand_rps } else { 0.0 },
             ready_rps: site.ready_rps,
             unit_cost: site.shown_cost.map(|c| c.unit),
             average_usd_per_1k: site

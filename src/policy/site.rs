@@ -76,6 +76,11 @@ impl Site<'_> {
     }
 }
 
+/// Mean response size by which egress is priced, in bytes.
+pub fn response_bytes(snapshot: &Snapshot) -> f64 {
+    snapshot.response_bytes.unwrap_or(RESPONSE_BYTES_ASSUMED)
+}
+
 /// Every backend of the route before overrides. Constraints that can be waived are waived in order if nothing is left.
 pub fn survey<'a>(
     policy: &Policy,
@@ -84,7 +89,7 @@ pub fn survey<'a>(
     now: Timestamp,
 ) -> Vec<Site<'a>> {
     let demand_rps = snapshot.demand_rps.max(DEMAND_MIN_RPS);
-    let response_bytes = snapshot.response_bytes.unwrap_or(RESPONSE_BYTES_ASSUMED);
+    let response_bytes = response_bytes(snapshot);
     let mut sites = Vec::with_capacity(snapshot.backends.len());
     for (i, view) in snapshot.backends.iter().enumerate() {
         let over_slo = over_slo(policy, &snapshot.slo, view, &mut state.over_slo_at[i], now);

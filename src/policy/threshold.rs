@@ -23,6 +23,17 @@ pub struct Comparison {
     pub gap: f64,
 }
 
+impl Comparison {
+    /// The same comparison with the sides named the other way round; the gap stays the part of what the first side costs.
+    fn turned(self) -> Comparison {
+        Comparison {
+            here_usd_per_hour: self.there_usd_per_hour,
+            there_usd_per_hour: self.here_usd_per_hour,
+            gap: self.gap,
+        }
+    }
+}
+
 /// Compares over the load that would move from `here` to `there`: only what can be shed counts, so two clusters whose paid
 /// minimum covers the traffic have no gap, whatever their prices. `None` when a cost involved is unknown.
 fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
@@ -95,7 +106,8 @@ fn away(sites: &[Site], state: &State, here: &[f64], return_at: Share) -> Option
     let comparison = compare(sites, home, here)?;
     let home = largest(sites, home)?.view.backend.id.clone();
     let reason = Reason::Away { home, gap: comparison.gap, threshold: return_at };
-    Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison) })
+    // The load is here, not at home.
+    Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison.turned()) })
 }
 
 /// Returns home when the gap for which traffic left has closed. `None` when that is not the question.
@@ -132,7 +144,7 @@ fn consider_return(
     }
     state.plan = state.home.take().unwrap_or(home);
     let reason = Reason::GapClosed { from, to, gap, threshold: return_at };
-    Some(Outcome { action: Action::Return, reason, comparison: Some(comparison) })
+    Some(Outcome { action: Action::Return, reason, comparison: Some(comparison.turned()) })
 }
 
 /// Nothing is cheaper, or it cannot be told because a cost is missing.

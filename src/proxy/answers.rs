@@ -93,6 +93,11 @@ impl Refusal {
         if connection == Connection::Close {
             downstream.set_keepalive(None);
         }
+        // An answer that comes before the end of a request resets its HTTP/2 stream, and some clients (curl 7.88) then lose
+        // the answer. A client that does not finish in time has only itself to blame.
+        if downstream.is_http2() && downstream.drain_request_body().await.is_err() {
+            tracing::debug!(request_id, "a refused request was not read to its end");
+        }
         let is_head = session.req_header().method == http::Method::HEAD;
         session.write_response_header(Box::new(header), is_head).await?;
         if !is_head {

@@ -120,7 +120,7 @@ fn addresses(log: &Log) -> Option<(SocketAddr, SocketAddr)> {
     let text = log.text();
     let line = text.lines().find(|line| line.contains("serving http="))?;
     let after = |mark: &str, end: char| line.split_once(mark)?.1.split(end).next()?.parse().ok();
-    Some((after("http=Some(", ')')?, after("admin=", ' ')?))
+    Some((after("http=", ' ')?, after("admin=", ' ')?))
 }
 
 impl Tradewind {

@@ -24,6 +24,9 @@ pub use feed::PriceFeed;
 pub use file::FileSource;
 pub use view::{PriceReport, ReportState};
 
+/// Shortest time after which a live source may confirm its own implausible price.
+const CONFIRM_AFTER_MIN: Duration = Duration::from_secs(60);
+
 /// Where prices come from, and how far they are trusted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PriceSettings {
@@ -58,14 +61,15 @@ impl PriceSource {
         }
     }
 
-    /// How long after an implausible jump a fetch must still say the same to be believed: `refresh`, which passes `speed`
-    /// times as fast in a replay.
+    /// How long after an implausible jump a fetch must still say the same to be believed: `refresh`, but at least a minute,
+    /// since a wrong file that is read again at once is the same mistake and no second witness. In a replay `refresh` passes
+    /// `speed` times as fast.
     fn confirm_after(&self, refresh: Duration) -> Duration {
         match self {
             PriceSource::File { replay: Some(replay), .. } => {
                 Duration::try_from_secs_f64(refresh.as_secs_f64() / replay.speed).unwrap_or(refresh)
             }
-            PriceSource::File { replay: None, .. } => refresh,
+            PriceSource::File { replay: None, .. } => refresh.max(CONFIRM_AFTER_MIN),
         }
     }
 }

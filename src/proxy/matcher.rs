@@ -4,10 +4,6 @@ use ahash::AHashMap;
 
 use crate::model::{HeaderMatch, HostPattern, PathPattern, RouteMatch};
 
-/// Longest path, in segments, whose prefixes are looked up; what lies deeper matches by its first segments. It bounds the
-/// work that a client can cause with slashes.
-const SEGMENTS_MAX: usize = 32;
-
 /// A route's index and the headers that must be present.
 #[derive(Debug)]
 struct Candidate {
@@ -20,6 +16,9 @@ struct Candidate {
 struct Paths {
     exact: AHashMap<String, Vec<Candidate>>,
     prefix: AHashMap<String, Vec<Candidate>>,
+    /// Segments of the longest prefix. Look-ups start there, whatever the path: it bounds the work that a client can cause
+    /// with slashes.
+    depth: usize,
 }
 
 /// Finds the most specific route for a request; see [`RouteMatch`] for what that means.
@@ -49,7 +48,10 @@ impl Matcher {
             let paths = matcher.paths_of(&condition.host);
             let (map, path) = match &condition.path {
                 PathPattern::Exact(path) => (&mut paths.exact, path),
-                PathPattern::Prefix(path) => (&mut paths.prefix, path),
+                PathPattern::Prefix(path) => {
+                    paths.depth = paths.depth.max(path.matches('/').count());
+                    (&mut paths.prefix, path)
+                }
             };
             let candidates = map.entry(path.clone()).or_default();
             candidates.push(Candidate { headers: condition.headers.clone(), route });
@@ -109,13 +111,15 @@ impl Paths {
             let holds = |c: &&Candidate| c.headers.iter().all(|h| request.has_header(&h.name, &h.value));
             candidates.iter().find(holds).map(|c| c.route)
         };
-        if let Some(route) = self.exact.get(path).and_then(first) {
+        if !self.exact.is_empty()
+            && let Some(route) = self.exact.get(path).and_then(first)
+        {
             return Some(route);
         }
         if self.prefix.is_empty() {
             return None;
         }
-        let mut end = segments_end(path);
+        let mut end = segments_end(path, self.depth);
         loop {
             if let Some(route) = self.prefix.get(&path[..end]).and_then(first) {
                 return Some(route);
@@ -128,12 +132,12 @@ impl Paths {
     }
 }
 
-/// Where the first [`SEGMENTS_MAX`] segments of a path end.
-fn segments_end(path: &str) -> usize {
+/// Where the first `count` segments of a path end.
+fn segments_end(path: &str, count: usize) -> usize {
     path.bytes()
         .enumerate()
         .filter(|(_, byte)| *byte == b'/')
-        .nth(SEGMENTS_MAX)
+        .nth(count)
         .map_or(path.len(), |(position, _)| position)
 }
 
@@ -205,6 +209,6 @@ mod tests {
     #[test]
     fn a_path_of_slashes_costs_a_bounded_number_of_look_ups() {
         let path = "/".repeat(60_000);
-        assert_eq!(segments_end(&path), SEGMENTS_MAX);
+        assert_eq!(segments_end(&path, 3), 3);
     }
 }

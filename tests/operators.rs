@@ -7,13 +7,11 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::Command,
-    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use harness::{
-    Backend, Client, Config, DEADLINE, Load, Tradewind, client::Exchange, eventually, load, stdout,
-    throughout, until,
+    Backend, Client, Config, Load, Tradewind, client::Exchange, eventually, load, stdout, throughout, until,
 };
 use serde_json::{Value, json};
 
@@ -36,18 +34,7 @@ fn ids(tradewind: &Tradewind) -> Vec<String> {
 
 #[test]
 fn a_drain_moves_all_traffic_at_once_and_cuts_nothing_off() {
-    let (push, pushed) = mpsc::channel::<()>();
-    let pushed = std::sync::Mutex::new(pushed);
-    let a = Backend::serving("a", move |call| {
-        if call.path != "/stream" {
-            return call.answer(200, &[], b"a");
-        }
-        call.begin("text/event-stream")?;
-        call.chunk(b"data: 1\n\n")?;
-        pushed.lock().unwrap().recv_timeout(DEADLINE).map_err(std::io::Error::other)?;
-        call.chunk(b"data: 2\n\n")?;
-        call.end()
-    });
+    let (a, push) = Backend::pausing("a");
     let b = Backend::named("b");
     let tradewind = Tradewind::start(&Config::new(&[(&a, 1.0), (&b, 2.0)]));
     let mut stream = Exchange::begin(tradewind.http, "POST", "/stream", &[], b"{}").unwrap();

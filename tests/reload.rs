@@ -2,9 +2,9 @@
 
 mod harness;
 
-use std::{sync::mpsc, time::Duration};
+use std::time::Duration;
 
-use harness::{Backend, Config, DEADLINE, Load, Tradewind, client::Exchange, eventually, load, put, until};
+use harness::{Backend, Config, Load, Tradewind, client::Exchange, eventually, load, put, until};
 use serde_json::Value;
 
 fn reload(tradewind: &Tradewind) -> (u16, Value) {
@@ -123,18 +123,7 @@ fn what_needs_a_restart_is_refused_with_all_that_came_with_it() {
 
 #[test]
 fn a_backend_that_is_added_gets_traffic_and_one_that_is_removed_loses_it_but_no_stream() {
-    let (push, pushed) = mpsc::channel::<()>();
-    let pushed = std::sync::Mutex::new(pushed);
-    let a = Backend::serving("a", move |call| {
-        if call.path != "/stream" {
-            return call.answer(200, &[], b"a");
-        }
-        call.begin("text/event-stream")?;
-        call.chunk(b"data: 1\n\n")?;
-        pushed.lock().unwrap().recv_timeout(DEADLINE).map_err(std::io::Error::other)?;
-        call.chunk(b"data: 2\n\n")?;
-        call.end()
-    });
+    let (a, push) = Backend::pausing("a");
     let b = Backend::named("b");
     let tradewind = Tradewind::start(&Config::new(&[(&a, 1.0)]));
     let mut stream = Exchange::begin(tradewind.http, "POST", "/stream", &[], b"{}").unwrap();

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     admin::views::Explanation,
-    model::{Action, Decision, Rule, Verdict, units::percent},
+    model::{Decision, Rule, Verdict, units::percent},
     signals::prices::{PriceReport, ReportState},
 };
 
@@ -76,7 +76,7 @@ fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
         "decided",
         format!(
             "{} at {} ({})",
-            action_word(decision.action),
+            decision.action.as_str(),
             table::moment(decision.at),
             decision.reason.code()
         ),
@@ -118,17 +118,6 @@ fn recipes(explanation: &Explanation) -> String {
         );
     }
     out
-}
-
-fn action_word(action: Action) -> &'static str {
-    match action {
-        Action::Place => "place",
-        Action::Stay => "stay",
-        Action::Shift => "shift",
-        Action::Return => "return",
-        Action::Evacuate => "evacuate",
-        Action::Restore => "restore",
-    }
 }
 
 fn rule_sentence(rule: &Rule) -> String {
@@ -228,7 +217,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::views::{CostInputs, LastMove},
-        model::{Cause, Fallback, Offer, Reason, Share, UnitCost},
+        model::{Action, Cause, Fallback, Offer, Reason, Share, UnitCost},
     };
 
     fn verdict(name: &str, share: f64, compute: f64) -> Verdict {

@@ -67,18 +67,6 @@ impl Moves {
     }
 }
 
-/// A word for what was done.
-pub fn verb(action: Action) -> &'static str {
-    match action {
-        Action::Place => "place",
-        Action::Stay => "stay",
-        Action::Shift => "shift",
-        Action::Return => "return",
-        Action::Evacuate => "evacuate",
-        Action::Restore => "restore",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -103,7 +91,7 @@ mod tests {
         moves.read(&[entry(2, "shift"), entry(1, "place")]).expect("valid");
         let config = json!({ "at": "2026-01-01T00:00:09Z", "kind": "config" });
         moves.read(&[config, entry(4, "return"), entry(3, "stay"), entry(2, "shift")]).expect("valid");
-        let found: Vec<_> = moves.list().iter().map(|m| (m.at.to_string(), verb(m.action))).collect();
+        let found: Vec<_> = moves.list().iter().map(|m| (m.at.to_string(), m.action.as_str())).collect();
         let at = |second: u32| format!("2026-01-01T00:00:{second:02}Z");
         assert_eq!(found, [(at(2), "shift"), (at(4), "return")]);
         assert!(moves.list()[0].reason.starts_with("b is cheaper than a by 20%"));

@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    moves::verb,
     scenario::{CLUSTERS, PRICES_CSV, PRICES_FILE, Window, configuration},
     workspace::Workspace,
 };
@@ -90,7 +89,7 @@ fn moves(duration: Duration) -> Vec<(String, &'static str, String)> {
             let day = window.at(elapsed, speed).strftime("%m-%d").to_string();
             let to = (0..settings.backends.len()).max_by(|a, b| state.plan[*a].total_cmp(&state.plan[*b]));
             let to = to.map(|n| settings.backends[n].id.to_string()).unwrap_or_default();
-            found.push((day, verb(decision.action), to));
+            found.push((day, decision.action.as_str(), to));
         }
         now += TICK;
     }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     ledger::Ledger,
-    moves::{Move, verb},
+    moves::Move,
     scenario::{ALIGNMENT, CLUSTERS, Window},
     tally::Totals,
     text::{date, hanging, millis, pace, thousands},
@@ -97,7 +97,7 @@ impl Summary {
         writeln!(f, "Moves      {}", self.moves.len())?;
         for (at, made) in &self.moves {
             for line in
-                hanging(&format!("{INDENT}{} {}: ", date(*at), verb(made.action)), &made.reason, WIDTH)
+                hanging(&format!("{INDENT}{} {}: ", date(*at), made.action.as_str()), &made.reason, WIDTH)
             {
                 writeln!(f, "{line}")?;
             }

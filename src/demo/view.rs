@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    moves::{Move, verb},
+    moves::Move,
     tally::Totals,
     text::{Line, Style, bar, date, hanging, millis, minute, pace, thousands},
 };
@@ -160,7 +160,7 @@ fn table(clusters: &[ClusterState], width: usize) -> Vec<Line> {
 fn last_moves(moves: &[(Timestamp, Move)], width: usize) -> Vec<Line> {
     let mut lines = vec![Line::new(Style::Plain, format!("Moves  {}", moves.len()))];
     for (at, made) in moves.iter().rev().take(MOVES_SHOWN) {
-        let text = hanging(&format!("       {} {}: ", date(*at), verb(made.action)), &made.reason, width);
+        let text = hanging(&format!("       {} {}: ", date(*at), made.action.as_str()), &made.reason, width);
         lines.extend(text.into_iter().map(|l| Line::new(Style::Plain, l)));
     }
     lines
@@ -189,7 +189,7 @@ pub fn line(frame: &Frame<'_>) -> String {
 
 /// A move as one line.
 pub fn move_line(at: Timestamp, made: &Move) -> String {
-    format!("{}: {}: {}", minute(at), verb(made.action), made.reason)
+    format!("{}: {}: {}", minute(at), made.action.as_str(), made.reason)
 }
 
 #[cfg(test)]

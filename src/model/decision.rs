@@ -45,6 +45,20 @@ pub enum Action {
     Restore,
 }
 
+impl Action {
+    /// As JSON and people spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Place => "place",
+            Action::Stay => "stay",
+            Action::Shift => "shift",
+            Action::Return => "return",
+            Action::Evacuate => "evacuate",
+            Action::Restore => "restore",
+        }
+    }
+}
+
 /// Why a backend may not serve, or not more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -135,6 +135,7 @@ fn settle(
     fallback: Fallback,
     step: Step,
 ) -> Outcome {
+    let pins = pins(snapshot, sites);
     bar(sites, state);
     if fallback == Fallback::NothingEligible {
         let served = state.shares.iter().any(|share| *share > 0.0);
@@ -145,7 +146,7 @@ fn settle(
     }
     let homecoming = let_back(policy, sites, state, step.now);
     let wanted = repair(sites, &state.plan, policy.keep_warm.get(), &state.target);
-    let wanted = pinned(snapshot, sites, wanted);
+    let wanted = around_pins(sites, &pins, wanted);
     if wish.action == Action::Place {
         state.shares.clone_from(&wanted);
         state.target = wanted;
@@ -157,9 +158,9 @@ fn settle(
         return end_of_outage(sites, state);
     }
     let must = must_leave(snapshot, sites, state, &wanted);
-    let pin = snapshot.overrides.iter().any(|o| o.kind == OverrideKind::Pin);
     state.target = wanted;
-    ramp::evacuate(sites, state, pin);
+    ramp::pin(state, &pins);
+    ramp::evacuate(sites, state);
     ramp::advance(sites, state, policy.ramp.within(step.elapsed));
 
     state.moving |= wish.action != Action::Stay || must.is_some() || homecoming.released.is_some();
@@ -269,7 +270,6 @@ fn leave_reason(snapshot: &Snapshot, site: &Site, cause: Cause) -> Reason {
     let kind = match cause {
         Cause::Drained => Some(OverrideKind::Drain),
         Cause::Capped => Some(OverrideKind::Cap),
-        Cause::PinnedElsewhere => Some(OverrideKind::Pin),
         _ => None,
     };
     let order = snapshot
@@ -300,12 +300,12 @@ fn explain_standing(snapshot: &Snapshot, sites: &[Site], wish: Outcome) -> Outco
     }
 }
 
-/// Puts the shares of pins in place; the rest is divided as before. A pinned backend that may not serve is not used.
-fn pinned(snapshot: &Snapshot, sites: &[Site], wanted: Vec<f64>) -> Vec<f64> {
-    let pins = snapshot.overrides.iter().filter(|o| o.kind == OverrideKind::Pin);
+/// The shares that operators pin; a pinned backend that may not serve is not used. What the others lack for it they get back
+/// as after any other order that has ended.
+fn pins(snapshot: &Snapshot, sites: &mut [Site]) -> Vec<Option<f64>> {
     let mut fixed = vec![None; sites.len()];
     let mut left: f64 = 1.0;
-    for pin in pins {
+    for pin in snapshot.overrides.iter().filter(|o| o.kind == OverrideKind::Pin) {
         let Some(index) = sites.iter().position(|s| Some(&s.view.backend.id) == pin.backend.as_ref()) else {
             continue;
         };
@@ -315,16 +315,26 @@ fn pinned(snapshot: &Snapshot, sites: &[Site], wanted: Vec<f64>) -> Vec<f64> {
             left -= share;
         }
     }
-    if fixed.iter().all(Option::is_none) {
+    if fixed.iter().any(Option::is_some) {
+        let others = sites.iter_mut().zip(&fixed).filter(|(site, fixed)| fixed.is_none() && site.may_serve);
+        others.for_each(|(site, _)| site.pinned_elsewhere());
+    }
+    fixed
+}
+
+/// Puts the pinned shares in place; the rest is divided as before.
+fn around_pins(sites: &[Site], pins: &[Option<f64>], wanted: Vec<f64>) -> Vec<f64> {
+    if pins.iter().all(Option::is_none) {
         return wanted;
     }
-    let others: f64 = wanted.iter().zip(&fixed).filter(|(_, f)| f.is_none()).map(|(w, _)| w).sum();
+    let left = 1.0 - pins.iter().flatten().sum::<f64>();
+    let others: f64 = wanted.iter().zip(pins).filter(|(_, pin)| pin.is_none()).map(|(w, _)| w).sum();
     let scaled: Vec<f64> = wanted
         .iter()
-        .zip(&fixed)
-        .map(|(w, f)| f.unwrap_or(if others > 0.0 { w * left / others } else { 0.0 }))
+        .zip(pins)
+        .map(|(w, pin)| pin.unwrap_or(if others > 0.0 { w * left / others } else { 0.0 }))
         .collect();
-    allocate::repair_around(sites, &scaled, &fixed)
+    allocate::repair_around(sites, &scaled, pins)
 }
 
 /// What the decision says about each backend.

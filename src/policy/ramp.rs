@@ -2,13 +2,25 @@
 
 use super::{SHARE_EPSILON, site::Site, state::State};
 
-/// Takes away at once what may not stay, and gives it to the others: first towards their targets within what is
-/// ready, then to whoever is ready, then by the targets alone. With `immediate` the target is taken up as a whole.
-pub(super) fn evacuate(sites: &[Site], state: &mut State, immediate: bool) {
-    if immediate {
-        state.shares.clone_from(&state.target);
+/// Gives pinned backends their share at once. The others keep their proportions: among them the ramp holds as ever.
+pub(super) fn pin(state: &mut State, pins: &[Option<f64>]) {
+    if pins.iter().all(Option::is_none) {
         return;
     }
+    let left = 1.0 - pins.iter().flatten().sum::<f64>();
+    let free = |shares: &[f64]| -> f64 {
+        shares.iter().zip(pins).filter(|(_, pin)| pin.is_none()).map(|(share, _)| share).sum()
+    };
+    // Whoever serves nothing now has no proportion to keep: then the targets say how the rest is divided.
+    let pattern = if free(&state.shares) > SHARE_EPSILON { &state.shares } else { &state.target };
+    let others = free(pattern);
+    let scale = if others > 0.0 { left / others } else { 0.0 };
+    state.shares = pattern.iter().zip(pins).map(|(share, pin)| pin.unwrap_or(share * scale)).collect();
+}
+
+/// Takes away at once what may not stay, and gives it to the others: first towards their targets within what is
+/// ready, then to whoever is ready, then by the targets alone.
+pub(super) fn evacuate(sites: &[Site], state: &mut State) {
     for ((share, target), site) in state.shares.iter_mut().zip(&state.target).zip(sites) {
         *share = share.min(site.limit.max(*target));
     }

@@ -62,6 +62,13 @@ impl Site<'_> {
         self.limited_by.is_some_and(|cause| cause != Cause::Capacity)
     }
 
+    /// Notes that an operator pins traffic to others, unless something stronger keeps it from its share already.
+    pub(super) fn pinned_elsewhere(&mut self) {
+        if !self.barred() {
+            self.limited_by = Some(Cause::PinnedElsewhere);
+        }
+    }
+
     /// Keeps it at what it has until it is let back.
     pub(super) fn wait_at(&mut self, share: f64) {
         self.limit = self.limit.min(share);

@@ -561,3 +561,39 @@ fn a_damaged_state_is_no_state() {
     world.state.plan[0] = f64::NAN;
     assert_eq!(world.tick().action, Action::Place);
 }
+
+#[test]
+fn beside_a_pin_the_rest_still_moves_by_the_ramp() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0), ("c", 1.1)]);
+    world.run(700);
+    world.impose(OverrideKind::Pin, Some("b"), Some(0.2));
+    world.tick();
+    assert!(near(world.share("b"), 0.2) && near(world.share("a"), 0.8), "the pin holds at once");
+    world.run(700);
+    world.set_price("c", 0.5);
+    world.tick();
+    assert!(near(world.share("c"), 0.1) && near(world.share("a"), 0.7), "{:?}", world.state.shares);
+    world.run(10);
+    assert!(near(world.share("c"), 0.8) && near(world.share("b"), 0.2));
+}
+
+#[test]
+fn the_end_of_a_pin_waits_for_hold_and_is_a_restore() {
+    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+    world.run(700);
+    world.impose(OverrideKind::Pin, Some("b"), None);
+    world.tick();
+    assert!(near(world.share("b"), 1.0));
+    world.snapshot.overrides.clear();
+    assert_eq!(world.run(500).reason.code(), "recovered_holding");
+    assert!(near(world.share("b"), 1.0));
+    world.run(90);
+    while world.now < 2000 && world.share("a") == 0.0 {
+        if world.tick().action == Action::Restore {
+            break;
+        }
+    }
+    assert!(near(world.share("a"), 0.1), "{}", world.share("a"));
+    world.run(10);
+    assert!(near(world.share("a"), 1.0));
+}

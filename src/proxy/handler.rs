@@ -120,11 +120,7 @@ impl Context {
     /// Gives up the attempt under way. Says whether another one may be made.
     fn give_up(&mut self, reason: RetryReason) -> bool {
         let Some(attempt) = self.attempt.take() else { return false };
-        let another = self.attempts < ATTEMPTS_MAX
-            && self
-                .found
-                .as_ref()
-                .is_some_and(|(table, lane)| self.choose(table, &table.lanes[*lane]).is_some());
+        let another = self.attempts < ATTEMPTS_MAX && self.next_target().is_some();
         if another {
             attempt.meter.retried(reason);
         } else {
@@ -134,14 +130,20 @@ impl Context {
         another
     }
 
-    /// The next attempt's backend, an address of it, and its counters.
-    fn next_target(&self) -> Option<(usize, Box<HttpPeer>, Arc<Meter>)> {
+    /// The next attempt's backend, if there is one that can be connected to.
+    fn next_target(&self) -> Option<usize> {
         let (table, lane) = self.found.as_ref()?;
-        let lane = &table.lanes[*lane];
-        let target = self.choose(table, lane)?;
+        let target = self.choose(table, &table.lanes[*lane])?;
+        (table.targets[target].addresses() > 0).then_some(target)
+    }
+
+    /// The next attempt's backend, an address of it, and its counters.
+    fn next_peer(&self) -> Option<(usize, Box<HttpPeer>, Arc<Meter>)> {
+        let (table, lane) = self.found.as_ref()?;
+        let target = self.next_target()?;
         // The low bits of the position spread independently of the high ones, which chose the backend.
         let turn = (self.position & 0xffff) as usize + self.attempts;
-        Some((target, table.targets[target].peer(turn)?, lane.meter(target).clone()))
+        Some((target, table.targets[target].peer(turn)?, table.lanes[*lane].meter(target).clone()))
     }
 
     fn request_id(&self) -> &str {
@@ -223,10 +225,10 @@ impl ProxyHttp for Handler {
             Some(lane) => {
                 ctx.position = table.lanes[lane].division.next_position();
                 ctx.found = Some((table, lane));
-                match ctx.next_target() {
-                    Some(_) => return Ok(false),
-                    None => Refusal::NothingEligible,
+                if ctx.next_target().is_some() {
+                    return Ok(false);
                 }
+                Refusal::NothingEligible
             }
         };
         // Answered here, the connection stays usable: what is left of the request's body is read and thrown away.
@@ -235,7 +237,7 @@ impl ProxyHttp for Handler {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some((target, peer, meter)) = ctx.next_target() else {
+        let Some((target, peer, meter)) = ctx.next_peer() else {
             ctx.refusal = Some(Refusal::NothingEligible);
             return Err(Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status())));
         };

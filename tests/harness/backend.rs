@@ -7,6 +7,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -54,6 +55,24 @@ impl Backend {
     pub fn named(name: &str) -> Backend {
         let text = name.to_owned();
         Backend::serving(name, move |call| call.answer(200, &[], text.as_bytes()))
+    }
+
+    /// As [`named`](Self::named); but `/stream` answers with two events, the second when the test sends for it.
+    pub fn pausing(name: &str) -> (Backend, mpsc::Sender<()>) {
+        let (push, pushed) = mpsc::channel::<()>();
+        let pushed = Mutex::new(pushed);
+        let text = name.to_owned();
+        let backend = Backend::serving(name, move |call| {
+            if call.path != "/stream" {
+                return call.answer(200, &[], text.as_bytes());
+            }
+            call.begin("text/event-stream")?;
+            call.chunk(b"data: 1\n\n")?;
+            pushed.lock().unwrap().recv_timeout(DEADLINE).map_err(io::Error::other)?;
+            call.chunk(b"data: 2\n\n")?;
+            call.end()
+        });
+        (backend, push)
     }
 
     /// Answers with its name after a while.

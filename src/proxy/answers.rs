@@ -25,7 +25,7 @@ pub enum Refusal {
     Unreachable,
     /// The backend broke before it answered.
     Broken,
-    /// The backend said nothing for too long.
+    /// No connection to any backend was made in time.
     Timeout,
     /// The request itself is not valid HTTP.
     BadRequest,

@@ -320,7 +320,8 @@ impl ProxyHttp for Handler {
     ) -> Box<Error> {
         let another = ctx.give_up(RetryReason::Connect);
         if !another {
-            ctx.refusal = Some(Refusal::Unreachable);
+            let late = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+            ctx.refusal = Some(if late { Refusal::Timeout } else { Refusal::Unreachable });
         }
         e.set_retry(another);
         e
@@ -429,7 +430,6 @@ fn host_of(request: &RequestHeader) -> Option<HeaderValue> {
 fn refusal_of(e: &Error) -> Refusal {
     match (e.esource(), e.etype()) {
         (_, ErrorType::HTTPStatus(400)) => Refusal::BadRequest,
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Refusal::Timeout,
         (ErrorSource::Upstream, _) => Refusal::Broken,
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader) => Refusal::BadRequest,
         _ => Refusal::Internal,

@@ -18,8 +18,17 @@ pub fn backend(n: usize) -> Arc<Backend> {
         platform: Platform::Other,
         region: "here".into(),
         zones: Vec::new(),
-        node: Some(Node { instance_type: "n".into(), spot: Share::ONE, replicas_per_node: 1.0 }),
+        node: Some(Node {
+            instance_type: "n".into(),
+            spot: Share::ONE,
+            replicas_per_node: 1.0,
+            accelerator: None,
+            disk_usd_per_hour: 0.0,
+            interruptions: Default::default(),
+        }),
         replicas: Some(Replicas { min: 2, max: 100, rps: 10.0, cold_start: Duration::from_secs(60) }),
+        managed: None,
+        zone_price: Default::default(),
         egress_usd_per_gb: 0.09,
         probe: ProbeSpec {
             path: None,

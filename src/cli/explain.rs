@@ -230,7 +230,7 @@ mod tests {
             limit: 1.0,
             planned_rps: 40.0 * share,
             ready_rps: Some(24.0),
-            unit_cost: Some(UnitCost { compute, egress: 0.0009 }),
+            unit_cost: Some(UnitCost { compute, egress: 0.0009, ..UnitCost::default() }),
             average_usd_per_1k: Some(compute + 0.0009),
             marginal_usd_per_1k: Some(compute + 0.0009),
         }

@@ -1,10 +1,13 @@
 //! The configuration in the types that the rest of the program works with. Everything is checked and filled in.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::signals::prices::{PriceSettings as Prices, PriceSource, Replay};
+pub use crate::{
+    model::Secret,
+    signals::prices::{PriceSettings as Prices, PriceSource, Replay},
+};
 
 use crate::model::{Backend, Route};
 
@@ -110,43 +113,6 @@ pub enum Role {
     Admin,
 }
 
-/// Text that is never shown: neither `Debug` nor `Display` nor `Serialize` reveal it, only where it was read from.
-#[derive(Clone, PartialEq)]
-pub struct Secret {
-    value: Arc<str>,
-    origin: Arc<str>,
-}
-
-impl Secret {
-    /// `origin` says where the value was read: `env NAME` or `file PATH`.
-    pub fn new(value: &str, origin: &str) -> Secret {
-        Secret { value: value.into(), origin: origin.into() }
-    }
-
-    /// The value itself. Never log it.
-    pub fn expose(&self) -> &str {
-        &self.value
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.origin)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({})", self.origin)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.origin)
-    }
-}
-
 /// What is logged, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
@@ -170,20 +136,6 @@ pub enum LogFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_shows_only_its_origin() {
-        let secret = Secret::new("hunter2", "env ONCALL_TOKEN");
-        let token = Token { name: "oncall".into(), role: Role::Operator, secret };
-        let shown = format!(
-            "{token:?} {} {}",
-            token.secret,
-            serde_json::to_string(&token.secret).expect("a string serialises")
-        );
-        assert!(!shown.contains("hunter2"), "{shown}");
-        assert_eq!(shown.matches("env ONCALL_TOKEN").count(), 3);
-        assert_eq!(token.secret.expose(), "hunter2");
-    }
 
     #[test]
     fn roles_are_ordered() {

@@ -13,8 +13,8 @@ use crate::{
     admin::views::LastMove,
     config::Settings,
     model::{
-        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,
-        RouteId, RoutingTable, Snapshot, Timestamp,
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, InterruptionRate, Live, Override,
+        Route, RouteEntry, RouteId, RoutingTable, Snapshot, Timestamp,
     },
     policy::{self, State},
     signals::{
@@ -280,6 +280,7 @@ impl Observed {
                     backend: backend.clone(),
                     spot,
                     on_demand,
+                    interruptions: InterruptionRate::default(),
                     health,
                     probe,
                     live: Live::default(),

@@ -5,10 +5,12 @@
 
 use std::fmt;
 
-use crate::model::{BackendView, Node, Price, PriceState, Replicas, UnitCost};
+use crate::model::{BackendView, Managed, Node, Price, PriceState, Replicas, UnitCost};
+
+pub mod fees;
 
 /// Bytes in the GB by which egress is priced here, for all providers alike.
-const BYTES_PER_GB: f64 = 1e9;
+pub const BYTES_PER_GB: f64 = 1e9;
 
 /// Seconds in an hour.
 const HOUR: f64 = 3600.0;
@@ -24,7 +26,7 @@ pub enum Missing {
     SpotPrice,
     /// No on-demand price has ever been known.
     OnDemandPrice,
-    /// The price is stale and there is none to fall back to.
+    /// A price is stale, or stands in for one that is.
     Trust,
 }
 
@@ -35,7 +37,7 @@ impl fmt::Display for Missing {
             Missing::Replicas => "the configuration has no `replicas`, so the cost is unknown",
             Missing::SpotPrice => "no spot price is known",
             Missing::OnDemandPrice => "no on-demand price is known",
-            Missing::Trust => "the price is stale",
+            Missing::Trust => "the price is not confirmed any more",
         })
     }
 }
@@ -45,9 +47,9 @@ impl fmt::Display for Missing {
 pub struct Curve {
     /// Requests per second that the paid minimum serves.
     pub paid_rps: f64,
-    /// USD per 1,000 requests at any load (egress).
+    /// USD per 1,000 requests at any load: egress, and what a platform charges for each request.
     pub always: f64,
-    /// USD per 1,000 requests on top, beyond the paid minimum (compute).
+    /// USD per 1,000 requests on top, beyond the paid minimum: nodes or managed replicas.
     pub beyond: f64,
 }
 
@@ -75,8 +77,8 @@ pub struct Costing {
     pub unit: UnitCost,
     /// Cost as a function of load.
     pub curve: Curve,
-    /// Whether every price behind it is confirmed, held or a stated fallback. A cost that is not trusted may be shown but
-    /// moves nothing.
+    /// Whether every price behind it is what its source says, or said until it began to talk nonsense. A cost that is not
+    /// trusted is shown, and ranks backends when traffic must move; it is no reason for a move.
     pub trusted: bool,
 }
 
@@ -86,16 +88,54 @@ pub struct Costing {
 /// What is missing, when a price that the node mix needs or the backend's capacity is unknown. Unknown is not free: the
 /// caller must not treat such a backend as cheap.
 pub fn cost_of(view: &BackendView, response_bytes: f64) -> Result<Costing, Missing> {
-    let node = view.backend.node.as_ref().ok_or(Missing::Node)?;
-    let replicas = view.backend.replicas.as_ref().ok_or(Missing::Replicas)?;
-    let (usd_per_hour, trusted) = node_price(node, view.spot.as_ref(), view.on_demand.as_ref())?;
-    let unit = UnitCost {
-        compute: compute_per_1k(usd_per_hour, node, replicas),
-        egress: response_bytes / BYTES_PER_GB * view.backend.egress_usd_per_gb * 1000.0,
+    let backend = &view.backend;
+    let replicas = backend.replicas.as_ref();
+    let egress = response_bytes / BYTES_PER_GB * backend.egress_usd_per_gb * 1000.0;
+    let (unit, per_request, trusted) = match (&backend.managed, &backend.node) {
+        (Some(managed), _) => {
+            let (hourly, per_request) = managed_per_1k(managed, replicas.ok_or(Missing::Replicas)?);
+            (UnitCost { egress, managed: hourly + per_request, ..UnitCost::default() }, per_request, true)
+        }
+        (None, Some(node)) => {
+            let (unit, trusted) = node_per_1k(view, node, replicas.ok_or(Missing::Replicas)?)?;
+            (UnitCost { egress, ..unit }, 0.0, trusted)
+        }
+        (None, None) => return Err(Missing::Node),
     };
+    let replicas = replicas.ok_or(Missing::Replicas)?;
+    let always = egress + per_request;
     let curve =
-        Curve { paid_rps: replicas.capacity_rps(replicas.min), always: unit.egress, beyond: unit.compute };
+        Curve { paid_rps: replicas.capacity_rps(replicas.min), always, beyond: unit.total() - always };
     Ok(Costing { unit, curve, trusted })
+}
+
+/// What nodes cost per 1,000 requests, without egress, and whether the prices behind it are trusted.
+///
+/// An interruption costs the time of the node in which its successor starts (`cold_start`) and the work that has to be done
+/// again (`work_lost`); spread over what the node serves in an hour.
+fn node_per_1k(view: &BackendView, node: &Node, replicas: &Replicas) -> Result<(UnitCost, bool), Missing> {
+    let (usd_per_hour, trusted) = node_price(node, view.spot.as_ref(), view.on_demand.as_ref())?;
+    let per_1k = 1000.0 / (node.replicas_per_node * replicas.rps * HOUR);
+    let lost_hours = (replicas.cold_start + node.interruptions.work_lost).as_secs_f64() / HOUR;
+    let interruptions = node.spot.get() * view.interruptions.per_node_hour;
+    let unit = UnitCost {
+        compute: usd_per_hour * per_1k,
+        storage: node.disk_usd_per_hour * per_1k,
+        interruption: interruptions * lost_hours * (usd_per_hour + node.disk_usd_per_hour) * per_1k,
+        ..UnitCost::default()
+    };
+    Ok((unit, trusted))
+}
+
+/// What managed replicas cost per 1,000 requests: by the hour, and for each request.
+fn managed_per_1k(managed: &Managed, replicas: &Replicas) -> (f64, f64) {
+    (managed.usd_per_replica_hour / (replicas.rps * HOUR) * 1000.0, managed.usd_per_request * 1000.0)
+}
+
+/// USD per million tokens of what costs `usd_per_1k` per 1,000 requests of `tokens` each (prompt and answer together).
+/// `None` where the tokens are not known.
+pub fn per_million_tokens(usd_per_1k: f64, tokens: Option<f64>) -> Option<f64> {
+    tokens.filter(|tokens| *tokens > 0.0).map(|tokens| usd_per_1k / 1000.0 / tokens * 1e6)
 }
 
 /// USD per node-hour at the configured mix of spot and on demand, and whether the prices behind it are trusted.
@@ -109,15 +149,10 @@ fn node_price(node: &Node, spot: Option<&Price>, on_demand: Option<&Price>) -> R
         if share > 0.0 {
             let price = price.ok_or(missing)?;
             usd_per_hour += share * price.usd_per_hour.get();
-            trusted &= price.state != PriceState::Stale;
+            trusted &= matches!(price.state, PriceState::Fresh | PriceState::Held);
         }
     }
     Ok((usd_per_hour, trusted))
-}
-
-/// Compute in USD per 1,000 requests: the node's price over the requests it serves in an hour.
-fn compute_per_1k(node_usd_per_hour: f64, node: &Node, replicas: &Replicas) -> f64 {
-    node_usd_per_hour / (node.replicas_per_node * replicas.rps * HOUR) * 1000.0
 }
 
 #[cfg(test)]
@@ -136,11 +171,8 @@ mod tests {
 
     #[test]
     fn the_mix_of_spot_and_on_demand_is_weighted() {
-        let node = Node {
-            instance_type: "x".into(),
-            spot: crate::model::Share::new(0.9).unwrap(),
-            replicas_per_node: 1.0,
-        };
+        let spot = crate::model::Share::new(0.9).unwrap();
+        let node = Node { spot, ..view("a", 1.0).backend.node.clone().unwrap() };
         let (usd, trusted) = node_price(&node, Some(&price(1.0)), Some(&price(3.0))).unwrap();
         assert!((usd - 1.2).abs() < 1e-12);
         assert!(trusted);

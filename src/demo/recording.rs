@@ -11,7 +11,7 @@ use crate::{
     config::{self, Settings},
     model::{Action, BackendView, Health, Live, Route, Snapshot, Timestamp},
     policy::{self, State},
-    signals::prices::{self, PriceBook, PriceFeed, PriceSettings},
+    signals::prices::{PriceBook, PriceFeed},
 };
 
 const TICK: Duration = Duration::from_millis(200);
@@ -27,19 +27,6 @@ fn settings(workspace: &Workspace, speed: f64) -> Settings {
     loaded.settings
 }
 
-fn price_settings(settings: &config::Prices) -> PriceSettings {
-    let sources = settings.sources.iter().map(|config::PriceSource::File { path, replay }| {
-        let replay = replay.map(|r| prices::Replay { from: r.from, speed: r.speed });
-        prices::PriceSource::File { path: path.clone(), replay }
-    });
-    PriceSettings {
-        sources: sources.collect(),
-        refresh: settings.refresh,
-        stale_after: settings.stale_after,
-        max_step: settings.max_step,
-    }
-}
-
 fn snapshot(settings: &Settings, route: &Route, book: &PriceBook, now: Timestamp) -> Snapshot {
     let backends = settings.backends.iter().map(|backend| {
         let (spot, on_demand) = book.view(backend, now);
@@ -47,6 +34,7 @@ fn snapshot(settings: &Settings, route: &Route, book: &PriceBook, now: Timestamp
             backend: backend.clone(),
             spot,
             on_demand,
+            interruptions: Default::default(),
             health: Health::Healthy,
             probe: None,
             live: Live::default(),
@@ -74,7 +62,7 @@ fn moves(duration: Duration) -> Vec<(String, &'static str, String)> {
     let route = settings.routes.first().expect("a route");
     let began: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a valid time");
 
-    let prices = price_settings(&settings.prices);
+    let prices = settings.prices.clone();
     let book = Arc::new(std::sync::Mutex::new(PriceBook::new(&prices)));
     let mut feed = PriceFeed::new(&prices, book.clone(), began);
     let (mut state, mut found, mut now) = (State::default(), Vec::new(), began);

@@ -1,6 +1,6 @@
 //! What the operator says about a backend.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,65 @@ pub struct Node {
     pub spot: Share,
     /// Replicas that share one node.
     pub replicas_per_node: f64,
+    /// Accelerators that are attached to the machine and billed apart from it (`n1` with T4 on Google Cloud).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<Accelerator>,
+    /// What the node's disks cost, in USD for an hour of the node: they come and go with it.
+    #[serde(default)]
+    pub disk_usd_per_hour: f64,
+    /// How often spot nodes are taken back, and what that costs.
+    #[serde(default)]
+    pub interruptions: Interruptions,
+}
+
+impl Node {
+    /// Name under which its price is kept and found: the machine, and what is attached to it, `n1-standard-8+1xnvidia-tesla-t4`.
+    pub fn priced_as(&self) -> Cow<'_, str> {
+        match &self.accelerator {
+            None => Cow::Borrowed(&self.instance_type),
+            Some(Accelerator { kind, count }) => Cow::Owned(format!("{}+{count}x{kind}", self.instance_type)),
+        }
+    }
+}
+
+/// Accelerators attached to a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Accelerator {
+    /// The provider's name of it, `nvidia-tesla-t4`.
+    pub kind: String,
+    /// How many of them.
+    pub count: u32,
+}
+
+/// How often a provider takes spot nodes back, and what is lost then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interruptions {
+    /// Interruptions in an hour of one spot node; `None` to learn it from notices.
+    pub per_node_hour: Option<f64>,
+    /// Time of the node whose work has to be done again, beside the cold start of its successor.
+    pub work_lost: Duration,
+}
+
+/// Which of its zones' spot prices a backend pays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ZonePrice {
+    /// The lowest: the autoscaler buys where it is cheapest.
+    #[default]
+    Cheapest,
+    /// The mean: nodes are spread evenly.
+    Mean,
+    /// The highest: nobody says where nodes are bought.
+    Dearest,
+}
+
+/// What a managed platform charges for replicas, in place of a node's price.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Managed {
+    /// An hour of one replica, in USD.
+    pub usd_per_replica_hour: f64,
+    /// Each request on top, in USD, also within the paid minimum.
+    pub usd_per_request: f64,
 }
 
 /// How much a backend can serve, and how fast it grows.
@@ -149,11 +208,17 @@ pub struct Backend {
     pub region: String,
     /// Availability zones its nodes run in; empty for all of the region.
     pub zones: Vec<String>,
+    /// Which of the zones' spot prices it pays.
+    #[serde(default)]
+    pub zone_price: ZonePrice,
     /// The machine under a replica; without it the backend's compute cost is unknown.
     pub node: Option<Node>,
     /// Its capacity; without it the backend's compute cost is unknown.
     pub replicas: Option<Replicas>,
-    /// What a GB (10^9 bytes) sent to the client costs, in USD.
+    /// What its platform charges for replicas, if that is not by the node.
+    #[serde(default)]
+    pub managed: Option<Managed>,
+    /// What a GB (10^9 bytes) sent on the whole way to the client costs, in USD.
     pub egress_usd_per_gb: f64,
     /// How its health is probed.
     pub probe: ProbeSpec,

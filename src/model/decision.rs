@@ -11,19 +11,34 @@ use super::{BackendId, OverrideKind, PolicyId, Rule, Share, Timestamp, units::pe
 pub struct UnitCost {
     /// Nodes, at the mix of spot and on-demand price.
     pub compute: f64,
+    /// The nodes' disks.
+    #[serde(default)]
+    pub storage: f64,
+    /// What is lost when spot nodes are taken back.
+    #[serde(default)]
+    pub interruption: f64,
     /// Bytes sent to the client.
     pub egress: f64,
+    /// What a managed platform charges for replicas and requests.
+    #[serde(default)]
+    pub managed: f64,
 }
 
 impl UnitCost {
     /// Every term with its name in metrics and `explain`.
-    pub fn terms(&self) -> [(&'static str, f64); 2] {
-        [("compute", self.compute), ("egress", self.egress)]
+    pub fn terms(&self) -> [(&'static str, f64); 5] {
+        [
+            ("compute", self.compute),
+            ("storage", self.storage),
+            ("interruption", self.interruption),
+            ("egress", self.egress),
+            ("managed", self.managed),
+        ]
     }
 
     /// The sum of the terms.
     pub fn total(&self) -> f64 {
-        self.compute + self.egress
+        self.terms().iter().map(|(_, usd)| usd).sum()
     }
 }
 

@@ -11,18 +11,23 @@ pub mod overrides;
 pub mod policy;
 pub mod price;
 pub mod route;
+pub mod secret;
 pub mod snapshot;
 pub mod table;
 pub mod units;
 
-pub use backend::{Backend, Cloud, Endpoint, Node, Platform, ProbeSpec, Protocol, Replicas};
+pub use backend::{
+    Accelerator, Backend, Cloud, Endpoint, Interruptions, Managed, Node, Platform, ProbeSpec, Protocol,
+    Replicas, ZonePrice,
+};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};
 pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
-pub use snapshot::{BackendView, Health, Live, ProbeView, Snapshot};
+pub use secret::Secret;
+pub use snapshot::{BackendView, Health, InterruptionRate, Live, ProbeView, RateBasis, Snapshot};
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
 pub use units::{Ramp, Share, UsdPerHour};
 

@@ -46,6 +46,34 @@ pub struct Live {
     pub ttfb_p95: Option<Duration>,
 }
 
+/// How often one spot node is taken back, and how that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterruptionRate {
+    /// Interruptions in an hour of one spot node.
+    pub per_node_hour: f64,
+    /// Where the figure comes from.
+    pub basis: RateBasis,
+}
+
+impl Default for InterruptionRate {
+    /// None at all, assumed: for a backend without spot nodes.
+    fn default() -> InterruptionRate {
+        InterruptionRate { per_node_hour: 0.0, basis: RateBasis::Assumed }
+    }
+}
+
+/// Where a rate of interruptions comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateBasis {
+    /// The operator said so.
+    Configured,
+    /// From the notices that were received.
+    Learned,
+    /// Nothing is known about this backend: what was observed elsewhere.
+    Assumed,
+}
+
 /// What is known about one backend of the route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendView {
@@ -55,6 +83,9 @@ pub struct BackendView {
     pub spot: Option<Price>,
     /// Price of an on-demand node; `None` if never known.
     pub on_demand: Option<Price>,
+    /// How often its spot nodes are taken back.
+    #[serde(default)]
+    pub interruptions: InterruptionRate,
     /// What the probes say.
     pub health: Health,
     /// The last successful probe.

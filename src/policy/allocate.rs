@@ -16,13 +16,14 @@ struct Step {
 
 /// The cheapest allocation: every backend that may serve keeps `floor`, the rest goes where one more request costs least.
 ///
-/// `stay`: shares that a backend of unknown cost keeps (it must not become attractive, and nothing says what leaving it
-/// would save); `None` at the first placement, where such backends come last, in the operator's order.
+/// `stay`: shares that a backend keeps whose cost is unknown or not trusted (it must not become attractive, and nothing says
+/// what leaving it would save); `None` at the first placement, where backends of unknown cost come last, in the operator's
+/// order.
 pub fn cheapest(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
     let mut shares: Vec<f64> = sites
         .iter()
         .enumerate()
-        .map(|(i, site)| match (site.costing, stay) {
+        .map(|(i, site)| match (site.trusted_costing(), stay) {
             (None, Some(stay)) => stay[i].min(site.limit),
             _ => floor.min(site.limit),
         })
@@ -47,9 +48,17 @@ pub fn intent(sites: &[Site], shares: &[f64]) -> Vec<f64> {
 /// Takes out of `plan` what the limits do not allow, and gives it first to those that stand in for it now (`standing_in`,
 /// the target so far), then to the cheapest of the rest: who stands in is not changed for a cent. Every backend that may
 /// serve gets at least `floor`.
+///
+/// A backend that is meant to have all it can take gets more as it can take more, at the cost of the dearest: unless some
+/// cost is not trusted, for then nobody knows who that is, and it keeps what it has.
 pub fn repair(sites: &[Site], plan: &[f64], floor: f64, standing_in: &[f64]) -> Vec<f64> {
-    let mut shares: Vec<f64> =
-        sites.iter().zip(plan).map(|(site, planned)| planned.min(site.limit)).collect();
+    let trusted = sites.iter().filter(|site| site.may_serve).all(|site| site.trusted_costing().is_some());
+    let planned = |planned: f64, has: f64| if trusted || has <= 0.0 { planned } else { planned.min(has) };
+    let mut shares: Vec<f64> = sites
+        .iter()
+        .zip(plan.iter().zip(standing_in))
+        .map(|(site, (plan, has))| planned(*plan, *has).min(site.limit))
+        .collect();
     shed_excess(sites, &mut shares);
     let mut missing = 1.0 - shares.iter().sum::<f64>();
     for ((site, share), standing_in) in sites.iter().zip(&mut shares).zip(standing_in) {
@@ -108,9 +117,10 @@ pub fn repair_around(sites: &[Site], plan: &[f64], fixed: &[Option<f64>]) -> Vec
     shares
 }
 
-/// Gives the share that is still missing to the cheapest pieces with room. When all are full, what is left goes to whoever
+/// Gives the share that is still missing to the cheapest pieces with room, those of unknown cost last; `untrusted_too`: also
+/// to backends whose cost is unknown or not trusted. When all are full, what is left goes to whoever
 /// may serve, in proportion to the limits: a capacity figure from a model is no reason to refuse a request.
-fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, unknown_last: bool) {
+fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, untrusted_too: bool) {
     let mut missing = 1.0 - shares.iter().sum::<f64>();
     if missing <= SHARE_EPSILON {
         return;
@@ -118,7 +128,7 @@ fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, unknow
     let mut steps = Vec::with_capacity(sites.len() * 2);
     for (i, site) in sites.iter().enumerate() {
         let room = (limit(site) - shares[i]).max(0.0);
-        steps_of(site, i, shares[i], room, unknown_last, &mut steps);
+        steps_of(site, i, shares[i], room, untrusted_too, &mut steps);
     }
     // A stable sort keeps the operator's order among equals.
     steps.sort_by(|a, b| a.marginal.total_cmp(&b.marginal).then(a.then.total_cmp(&b.then)));
@@ -146,14 +156,12 @@ fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, unknow
 }
 
 /// The pieces of one backend's curve between what it has and what it may have.
-fn steps_of(site: &Site, i: usize, from: f64, room: f64, unknown_last: bool, steps: &mut Vec<Step>) {
-    if room <= 0.0 {
+fn steps_of(site: &Site, i: usize, from: f64, room: f64, untrusted_too: bool, steps: &mut Vec<Step>) {
+    if room <= 0.0 || !(untrusted_too || site.trusted_costing().is_some()) {
         return;
     }
     let Some(costing) = site.costing else {
-        if unknown_last {
-            steps.push(Step { site: i, marginal: f64::MAX, then: f64::MAX, share: room });
-        }
+        steps.push(Step { site: i, marginal: f64::MAX, then: f64::MAX, share: room });
         return;
     };
     let curve = costing.curve;

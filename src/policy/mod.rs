@@ -352,12 +352,12 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             limit: site.limit,
             planned_rps: if site.may_serve { state.target[i] * snapshot.demand_rps } else { 0.0 },
             ready_rps: site.ready_rps,
-            unit_cost: site.shown_cost.map(|c| c.unit),
+            unit_cost: site.costing.map(|c| c.unit),
             average_usd_per_1k: site
-                .shown_cost
+                .costing
                 .map(|c| c.curve.average(site.view.load_elsewhere_rps + state.shares[i] * site.demand_rps)),
             marginal_usd_per_1k: site
-                .shown_cost
+                .costing
                 .map(|c| c.curve.marginal(site.view.load_elsewhere_rps + state.shares[i] * site.demand_rps)),
         })
         .collect()

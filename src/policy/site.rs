@@ -35,10 +35,8 @@ pub struct Site<'a> {
     pub ready_share: f64,
     /// Requests per second that it can serve now, all routes together; `None` if unknown.
     pub ready_rps: Option<f64>,
-    /// Its cost, when it is known and trusted.
+    /// Its cost, when it is known. Only one that is trusted is a reason to move; any ranks backends when traffic must.
     pub costing: Option<Costing>,
-    /// Its cost, trusted or not: for people to see.
-    pub shown_cost: Option<Costing>,
     /// What is missing to know or to trust its cost.
     pub missing: Option<Missing>,
     /// Load at which shares are compared, in requests per second.
@@ -50,10 +48,16 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// USD per hour that `share` of the demand costs there, on top of what other routes send; `None` if unknown.
+    /// Its cost, if that may be a reason to move.
+    pub fn trusted_costing(&self) -> Option<Costing> {
+        self.costing.filter(|costing| costing.trusted)
+    }
+
+    /// USD per hour that `share` of the demand costs there, on top of what other routes send; `None` if that is unknown or
+    /// not trusted.
     pub fn usd_per_hour(&self, share: f64) -> Option<f64> {
         let elsewhere = self.view.load_elsewhere_rps;
-        let curve = self.costing?.curve;
+        let curve = self.trusted_costing()?.curve;
         Some(curve.usd_per_hour(elsewhere + share * self.demand_rps) - curve.usd_per_hour(elsewhere))
     }
 
@@ -110,8 +114,7 @@ pub fn survey<'a>(
             limited_by: (capacity_limit < 1.0).then_some(Cause::Capacity),
             ready_share,
             ready_rps,
-            costing: cost.ok().filter(|c| c.trusted),
-            shown_cost: cost.ok(),
+            costing: cost.ok(),
             missing: match cost {
                 Ok(costing) => (!costing.trusted).then_some(Missing::Trust),
                 Err(missing) => Some(missing),

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::model::{
-    Backend, BackendId, BackendView, Cloud, Decision, Endpoint, Health, Live, Node, Override, OverrideKind,
-    Platform, Policy, Price, PriceState, ProbeSpec, Protocol, Ramp, Replicas, Rule, Share, Slo, Snapshot,
-    Timestamp, UsdPerHour,
+    Backend, BackendId, BackendView, Cloud, Decision, Endpoint, Health, InterruptionRate, Interruptions,
+    Live, Node, Override, OverrideKind, Platform, Policy, Price, PriceState, ProbeSpec, Protocol, Ramp,
+    Replicas, Rule, Share, Slo, Snapshot, Timestamp, UsdPerHour, ZonePrice,
 };
 
 use super::{State, decide};
@@ -40,8 +40,17 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         platform: Platform::Other,
         region: "r".into(),
         zones: Vec::new(),
-        node: Some(Node { instance_type: "n".into(), spot: Share::ONE, replicas_per_node: 1.0 }),
+        zone_price: ZonePrice::Cheapest,
+        node: Some(Node {
+            instance_type: "n".into(),
+            spot: Share::ONE,
+            replicas_per_node: 1.0,
+            accelerator: None,
+            disk_usd_per_hour: 0.0,
+            interruptions: Interruptions::default(),
+        }),
         replicas: Some(Replicas { min: 0, max: 100, rps: 10.0, cold_start: Duration::ZERO }),
+        managed: None,
         egress_usd_per_gb: 0.0,
         probe: ProbeSpec {
             path: None,
@@ -55,6 +64,7 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         backend: Arc::new(backend),
         spot: Some(price(usd)),
         on_demand: None,
+        interruptions: InterruptionRate::default(),
         health: Health::Healthy,
         probe: None,
         live: Live::default(),

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::model::{Backend, Cloud, Endpoint, Node, Platform, ProbeSpec, Protocol, Share};
+use crate::model::{
+    Backend, Cloud, Endpoint, Interruptions, Node, Platform, ProbeSpec, Protocol, Share, ZonePrice,
+};
 
 /// A backend in `aws`, `us-east-1`, all zones, on p3.2xlarge nodes, probed often at `/health`.
 pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Backend> {
@@ -15,8 +17,17 @@ pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Back
         platform: Platform::Eks,
         region: "us-east-1".into(),
         zones: Vec::new(),
-        node: Some(Node { instance_type: "p3.2xlarge".into(), spot: Share::ONE, replicas_per_node: 1.0 }),
+        zone_price: ZonePrice::Cheapest,
+        node: Some(Node {
+            instance_type: "p3.2xlarge".into(),
+            spot: Share::ONE,
+            replicas_per_node: 1.0,
+            accelerator: None,
+            disk_usd_per_hour: 0.0,
+            interruptions: Interruptions::default(),
+        }),
         replicas: None,
+        managed: None,
         egress_usd_per_gb: 0.0,
         probe: ProbeSpec {
             path: Some("/health".into()),

@@ -2,9 +2,11 @@
 //! Everything is on loopback and on ports that the system chooses.
 #![allow(dead_code, unused_imports, reason = "every test binary uses a part of it")]
 
+pub mod aws;
 pub mod backend;
 pub mod client;
 pub mod config;
+pub mod gcp;
 pub mod http2;
 pub mod load;
 pub mod shares;

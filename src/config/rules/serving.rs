@@ -17,8 +17,8 @@ use super::{
     Rules, missing,
 };
 use crate::model::{
-    Backend, BackendId, HeaderMatch, HostPattern, Node, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
-    Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+    Backend, BackendId, HeaderMatch, HostPattern, Interruptions, Node, PathPattern, Policy, PolicyId,
+    ProbeSpec, Replicas, Route, RouteId, RouteMatch, Rule, Slo, ZonePrice, units::percent,
 };
 
 /// Most backends: each is probed, and has series of its own in the metrics for every route that uses it.
@@ -60,6 +60,9 @@ impl Rules<'_, '_> {
             instance_type: node.instance_type.clone(),
             spot: node.spot.0,
             replicas_per_node: node.replicas_per_node,
+            accelerator: None,
+            disk_usd_per_hour: 0.0,
+            interruptions: Interruptions::default(),
         });
         let replicas = written.replicas.as_ref().map(|replicas| self.replicas(&path, replicas));
         if let Some(missing) = missing(&[("node", node.is_none()), ("replicas", replicas.is_none())]) {
@@ -74,8 +77,10 @@ impl Rules<'_, '_> {
             platform: written.platform,
             region: written.region.clone(),
             zones: written.zones.clone(),
+            zone_price: ZonePrice::default(),
             node,
             replicas,
+            managed: None,
             egress_usd_per_gb: written.egress_usd_per_gb.unwrap_or_default(),
             probe: self.probe(&path, &written.probe),
             id,

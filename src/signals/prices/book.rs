@@ -168,13 +168,13 @@ impl PriceBook {
             if self.feeds.iter().any(|feed| feed.source == name) {
                 continue;
             }
-            let PriceSource::File { replay, .. } = source;
+            let replay = source.replay();
             let known = old.iter().find(|feed| feed.source == name);
             // A reload must not start the recording over; another recording starts at its own beginning.
-            let started = known.filter(|feed| feed.replay == *replay).and_then(|feed| feed.started);
+            let started = known.filter(|feed| feed.replay == replay).and_then(|feed| feed.started);
             self.feeds.push(Feed {
                 confirm_after: source.confirm_after(settings.refresh),
-                replay: *replay,
+                replay,
                 started,
                 last_good: known.and_then(|feed| feed.last_good),
                 fault: known.and_then(|feed| feed.fault.clone()),

@@ -40,7 +40,8 @@ impl PriceFeed {
             let mut book = lock(&book);
             book.reconfigure(settings);
             for source in &settings.sources {
-                let file = FileSource::new(source, settings.refresh, book.replay_start(source, now));
+                let started = book.replay_start(source, now);
+                let Some(file) = FileSource::new(source, settings.refresh, started) else { continue };
                 // Named twice, it is still one file.
                 if files.iter().all(|known| known.name() != file.name()) {
                     files.push(file);

@@ -80,9 +80,10 @@ impl FileState {
 
 impl FileSource {
     /// `refresh` is the real time from one fetch to the next when nothing changes. A replay begins at `started`.
-    pub fn new(source: &PriceSource, refresh: Duration, started: Timestamp) -> FileSource {
-        let PriceSource::File { path, replay } = source;
-        FileSource {
+    /// `None` for a source that is no file.
+    pub fn new(source: &PriceSource, refresh: Duration, started: Timestamp) -> Option<FileSource> {
+        let PriceSource::File { path, replay } = source else { return None };
+        Some(FileSource {
             name: source.name(),
             path: path.clone(),
             replay: replay.map(|replay| Playing { replay, started }),
@@ -91,7 +92,7 @@ impl FileSource {
             read: None,
             told_at: None,
             next_change: None,
-        }
+        })
     }
 
     /// Its name in reports, `file:prices.csv`.
@@ -228,7 +229,7 @@ mod tests {
 
     fn source(path: &Path, replay: Option<Replay>) -> FileSource {
         let source = PriceSource::File { path: path.to_owned(), replay };
-        FileSource::new(&source, Duration::from_secs(300), later(0))
+        FileSource::new(&source, Duration::from_secs(300), later(0)).unwrap()
     }
 
     fn write(path: &Path, rows: &str) {

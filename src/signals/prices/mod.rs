@@ -1,17 +1,21 @@
 //! What a node costs: sources, and the book of what is in use.
 //!
-//! A source (a CSV file, live or replayed) says something; the [`PriceBook`] judges it, keeps the last good price of every
-//! key, and tells what a backend pays. [`PriceFeed`] carries one to the other. A request never reads any of this.
+//! A source (AWS, Google Cloud, or a CSV file, live or replayed) says something; the [`PriceBook`] judges it, keeps the last
+//! good price of every key, and tells what a backend pays. [`PriceFeed`] carries one to the other. A request never reads any
+//! of this.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Cloud, Offer, Timestamp};
+use crate::model::{Cloud, Offer, Secret, Timestamp};
 
+pub mod aws;
 mod book;
 mod feed;
+mod fetch;
 mod file;
+pub mod gcp;
 mod guard;
 mod saved;
 mod table;
@@ -21,6 +25,7 @@ mod view;
 
 pub use book::{FeedStatus, News, PriceBook};
 pub use feed::PriceFeed;
+pub use fetch::{Fetched, Finding, Want};
 pub use file::FileSource;
 pub use view::{PriceReport, ReportState};
 
@@ -50,14 +55,52 @@ pub enum PriceSource {
         /// History played back at speed; `None` for prices that hold now.
         replay: Option<Replay>,
     },
+    /// AWS: spot prices from EC2, on-demand prices from the Price List.
+    Aws(AwsSettings),
+    /// Google Cloud: the Cloud Billing Catalog.
+    Gcp(GcpSettings),
+}
+
+/// How AWS is asked. Credentials come from the SDK's standard chain.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AwsSettings {
+    /// A profile of the shared configuration files; `None` for what the environment says.
+    pub profile: Option<String>,
+    /// URL of EC2 instead of the public one; `{region}` stands for the region.
+    pub ec2_endpoint: Option<String>,
+    /// URL of the Price List instead of the public ones.
+    pub pricing_endpoint: Option<String>,
+    /// Longest time for one fetch of everything, retries included.
+    pub timeout: Duration,
+}
+
+/// How Google Cloud is asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GcpSettings {
+    /// URL of the Cloud Billing API instead of the public one.
+    pub endpoint: Option<String>,
+    /// An API key; `None` for application default credentials.
+    pub api_key: Option<Secret>,
+    /// Longest time for one fetch of everything, retries included.
+    pub timeout: Duration,
 }
 
 impl PriceSource {
-    /// Its name in reports and metrics, `file:prices.csv`, or `replay:prices.csv` for history played back.
+    /// Its name in reports and metrics: `aws`, `gcp`, `file:prices.csv`, or `replay:prices.csv` for history played back.
     pub fn name(&self) -> Arc<str> {
         match self {
             PriceSource::File { path, replay: None } => format!("file:{}", path.display()).into(),
             PriceSource::File { path, replay: Some(_) } => format!("replay:{}", path.display()).into(),
+            PriceSource::Aws(_) => "aws".into(),
+            PriceSource::Gcp(_) => "gcp".into(),
+        }
+    }
+
+    /// How its history is played back; `None` for prices that hold now.
+    fn replay(&self) -> Option<Replay> {
+        match self {
+            PriceSource::File { replay, .. } => *replay,
+            PriceSource::Aws(_) | PriceSource::Gcp(_) => None,
         }
     }
 
@@ -69,7 +112,9 @@ impl PriceSource {
             PriceSource::File { replay: Some(replay), .. } => {
                 Duration::try_from_secs_f64(refresh.as_secs_f64() / replay.speed).unwrap_or(refresh)
             }
-            PriceSource::File { replay: None, .. } => refresh.max(CONFIRM_AFTER_MIN),
+            PriceSource::File { replay: None, .. } | PriceSource::Aws(_) | PriceSource::Gcp(_) => {
+                refresh.max(CONFIRM_AFTER_MIN)
+            }
         }
     }
 }

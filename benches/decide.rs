@@ -37,6 +37,7 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
                 backend,
                 spot: Some(price(n)),
                 on_demand: Some(price(n + 100)),
+                interruptions: Default::default(),
                 health: Health::Healthy,
                 probe: None,
                 live: Live::default(),

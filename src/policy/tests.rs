@@ -240,7 +240,10 @@ fn a_stale_price_moves_nothing() {
     world.view_mut("b").spot.as_mut().unwrap().state = PriceState::Stale;
     let decision = world.run(100);
     assert!(near(world.share("a"), 1.0));
-    assert_eq!(decision.reason.to_string(), "nothing moves for money: the price is not confirmed any more of b");
+    assert_eq!(
+        decision.reason.to_string(),
+        "nothing moves for money: the price is not confirmed any more of b"
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Where observations come from. Each ends in a field of the [`Snapshot`](crate::model::Snapshot).
 //!
 //! - [`prices`]: what a node costs, from files; guarded against feeds that talk nonsense.
+//! - [`notices`]: how often spot nodes are taken back, learned from the notices that arrive.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
@@ -10,6 +11,7 @@
 
 #[cfg(test)]
 mod fixture;
+pub mod notices;
 pub mod prices;
 pub mod probes;
 pub mod resolve;

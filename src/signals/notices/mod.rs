@@ -1,0 +1,95 @@
+//! How often spot nodes are taken back: notices that were received, and the rate learned from them.
+//!
+//! A notice comes in over the admin API; the [`NoticeBoard`] counts it, and says what rate follows. What is assumed before
+//! anything was received stands in `assumed.rs`, with the recordings it comes from.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{BackendId, Share, Timestamp};
+
+mod assumed;
+mod board;
+mod saved;
+#[cfg(test)]
+mod tests;
+
+pub use assumed::assumed_per_node_hour;
+pub use board::{NoticeBoard, Outcome};
+
+/// What a notice announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// AWS takes spot nodes back.
+    SpotInterruption,
+    /// AWS sees a raised risk that it will. Often nothing follows.
+    RebalanceRecommendation,
+    /// A machine is serviced or retired, spot or not.
+    ScheduledMaintenance,
+    /// Google Cloud takes spot nodes back.
+    Preemption,
+    /// Anything else that ends a node, such as an autoscaler that needs it no longer.
+    Other,
+}
+
+impl NoticeKind {
+    /// Every kind.
+    pub const ALL: [NoticeKind; 5] = [
+        NoticeKind::SpotInterruption,
+        NoticeKind::RebalanceRecommendation,
+        NoticeKind::ScheduledMaintenance,
+        NoticeKind::Preemption,
+        NoticeKind::Other,
+    ];
+
+    /// Whether spot nodes are taken back: only that counts for the rate.
+    pub fn is_interruption(self) -> bool {
+        matches!(self, NoticeKind::SpotInterruption | NoticeKind::Preemption)
+    }
+}
+
+impl fmt::Display for NoticeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            NoticeKind::SpotInterruption => "spot-interruption",
+            NoticeKind::RebalanceRecommendation => "rebalance-recommendation",
+            NoticeKind::ScheduledMaintenance => "scheduled-maintenance",
+            NoticeKind::Preemption => "preemption",
+            NoticeKind::Other => "other",
+        })
+    }
+}
+
+/// How much of a backend is lost. Written as one of two fields, `"lost": 0.4` or `"nodes": 2`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Lost {
+    /// A part of its nodes.
+    #[serde(rename = "lost")]
+    Part(Share),
+    /// So many nodes.
+    #[serde(rename = "nodes")]
+    Nodes(u32),
+}
+
+/// The announcement that nodes of a backend go away.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Whose nodes.
+    pub backend: BackendId,
+    /// What happens to them.
+    pub kind: NoticeKind,
+    /// How many.
+    #[serde(flatten)]
+    pub lost: Lost,
+    /// When they go, or went.
+    pub at: Timestamp,
+    /// What the sender calls the event. What arrives twice under one name counts once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The machine, where there is only one. Part of the event's name: AWS Node Termination Handler gives all machines that
+    /// are taken back at the same second the same event id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}

@@ -29,7 +29,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
         replicas: Some(Replicas { min: 2, max: 100, rps: 10.0, cold_start: Duration::from_secs(60) }),
         managed: None,
         zone_price: Default::default(),
-        egress_usd_per_gb: 0.09,
+        egress_usd_per_gb: Some(0.09),
         probe: ProbeSpec {
             path: None,
             interval: Duration::from_secs(5),
@@ -64,5 +64,6 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         backends: backends.iter().map(|backend| backend.id.clone()).collect(),
         policy: policy(),
         slo: Slo::default(),
+        tokens_per_request: None,
     })
 }

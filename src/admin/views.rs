@@ -132,8 +132,8 @@ pub struct CostInputs {
     pub rps_per_replica: Option<f64>,
     /// Replicas that are paid whatever the load.
     pub replicas_min: Option<u32>,
-    /// USD for 10^9 bytes to the client.
-    pub egress_usd_per_gb: f64,
+    /// USD for 10^9 bytes on the way to the client; `None` if nobody knows.
+    pub egress_usd_per_gb: Option<f64>,
 }
 
 /// When and why traffic of a route last moved.

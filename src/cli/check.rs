@@ -39,7 +39,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 fn check_prices(settings: &Settings) -> Result<(), Failure> {
     let now = Timestamp::now();
     let book = Arc::new(Mutex::new(PriceBook::new(&settings.prices)));
-    PriceFeed::new(&settings.prices, book.clone(), now).load_now(now);
+    PriceFeed::new(&settings.prices, &settings.backends, book.clone(), now).load_now(now);
     let book = book.lock().unwrap_or_else(PoisonError::into_inner);
     let faults: Vec<String> = book
         .faults()

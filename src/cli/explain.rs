@@ -114,7 +114,7 @@ fn recipes(explanation: &Explanation) -> String {
             percent(1.0 - spot),
             inputs.replicas_min.unwrap_or_default(),
             explanation.response_bytes,
-            inputs.egress_usd_per_gb
+            inputs.egress_usd_per_gb.map_or("unknown".into(), |usd| usd.to_string())
         );
     }
     out
@@ -287,7 +287,7 @@ mod tests {
                 replicas_per_node: Some(1.0),
                 rps_per_replica: Some(12.0),
                 replicas_min: Some(2),
-                egress_usd_per_gb: 0.09,
+                egress_usd_per_gb: Some(0.09),
             }],
             response_bytes: 10_000.0,
             prices: vec![

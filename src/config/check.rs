@@ -69,7 +69,7 @@ impl<'a> Walk<'a, '_> {
         found: &Spanned<DeValue<'_>>,
         key: Range<usize>,
     ) -> Option<Value> {
-        let schema = self.resolve(property);
+        let schema = self.branch(self.resolve(property), found.get_ref().is_table());
         let span = if found.get_ref().is_table() { key } else { found.span() };
         self.checked.spans.insert(self.path.clone(), span.clone());
         match (found.get_ref(), schema["type"].as_str()) {
@@ -182,6 +182,12 @@ impl<'a> Walk<'a, '_> {
         (kept.len() == items.len()).then_some(Value::Array(kept))
     }
 
+    /// Of a value that may be written as a text or as a table, the form that was meant.
+    fn branch(&self, schema: &'a Value, is_table: bool) -> &'a Value {
+        let mut forms = schema["anyOf"].as_array().into_iter().flatten().map(|form| self.resolve(form));
+        forms.find(|form| (form["type"] == "object") == is_table).unwrap_or(schema)
+    }
+
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         let Some(target) = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) else {
             return schema;
@@ -285,9 +291,6 @@ fn wrong_type(schema: &Value, found: &DeValue<'_>, accepts: impl Fn(&str) -> boo
         DeValue::Table(_) => "a table",
     };
     let hint = match found {
-        DeValue::String(text) if value_not_in_this_version(text).is_some() => {
-            value_not_in_this_version(text).map(str::to_owned)
-        }
         DeValue::String(_) if accepts("integer") || accepts("number") || accepts("boolean") => {
             Some("write it without quotes".into())
         }
@@ -322,7 +325,6 @@ fn not_in_this_version(path: &[String], key: &str) -> Option<&'static str> {
 fn value_not_in_this_version(text: &str) -> Option<&'static str> {
     match text {
         "break-even" => Some("this version decides by \"threshold\" only"),
-        "aws" | "gcp" => Some("this version reads prices from files: { file = \"prices.csv\" }"),
         _ => None,
     }
 }

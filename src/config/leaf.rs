@@ -11,7 +11,7 @@ use serde::{
     ser::SerializeMap,
 };
 
-pub(super) use web::{HeaderName, HeaderValue, ProbePath};
+pub(super) use web::{HeaderName, HeaderValue, ProbePath, ServiceUrl};
 
 use crate::model::{
     BackendId, Endpoint, HostPattern, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
@@ -144,6 +144,7 @@ formats!(
     Timestamp,
     BackendId,
     Endpoint,
+    ServiceUrl,
     ProbePath,
     HostPattern,
     PathPattern,

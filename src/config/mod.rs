@@ -18,7 +18,8 @@ use std::path::Path;
 pub use faults::{Fault, Faults, Severity};
 pub use leaf::parse_duration;
 pub use settings::{
-    Admin, Https, Listen, Log, LogFormat, PriceSource, Prices, Replay, Role, Secret, Settings, Tls, Token,
+    Admin, Https, Listen, Location, Log, LogFormat, PriceSource, Prices, Replay, Role, Secret, Settings, Tls,
+    Token,
 };
 
 /// Largest file: ten thousand routes fit, and a wrong file named by accident is not read into memory.

@@ -1,5 +1,7 @@
 //! The sense of the file: what fits the schema and still cannot work, and the step from the document to [`Settings`].
 
+mod costs;
+mod prices;
 mod serving;
 
 use std::{
@@ -15,23 +17,12 @@ use super::{
     files,
     leaf::{Text, show_duration},
     schema::{self, Document},
-    settings::{Admin, Https, Listen, Log, PriceSource, Prices, Replay, Settings, Tls, Token},
+    settings::{Admin, Https, Listen, Location, Log, Settings, Tls, Token},
 };
-use crate::model::{Cloud, PolicyId, Timestamp};
+use crate::model::PolicyId;
 
 /// Where a relative path starts, for someone whose file was not found.
 const PATH_HINT: &str = "relative paths start at the directory of this file";
-
-/// What sending a GB (10^9 bytes) to the internet costs unless the operator says otherwise, at list price in the first
-/// paid tier: AWS 0.09 USD a GB (EC2 on-demand pricing, us-east-1, as of 2026), Google Cloud 0.12 USD a GiB (VPC network
-/// pricing, Premium Tier to North America, as of September 2026). Other providers have no common price.
-fn egress_usd_per_gb(cloud: Cloud) -> f64 {
-    match cloud {
-        Cloud::Aws => 0.09,
-        Cloud::Gcp => 0.1118,
-        Cloud::Other => 0.0,
-    }
-}
 
 /// Turns what of the document fits the schema into settings, and notes what is wrong with it. After an error, the
 /// settings lack what it is about.
@@ -42,7 +33,9 @@ pub(super) fn settings(
     faults: &mut Collector<'_>,
 ) -> Settings {
     let mut rules = Rules { checked, dir, faults };
+    let fees = rules.fees(&document.fees);
     rules.fill_defaults(&mut document);
+    rules.fill_egress(&mut document, &fees);
     let effective = serde_json::to_value(&document).unwrap_or_default();
     let listen = rules.listen(&document.listen);
     let admin = rules.admin(&document.admin);
@@ -57,13 +50,14 @@ pub(super) fn settings(
         .backends
         .0
         .iter()
-        .map(|(id, backend)| Arc::new(rules.backend(id.clone(), backend)))
+        .map(|(id, backend)| Arc::new(rules.backend(id.clone(), backend, &fees)))
         .collect();
     let routes = rules.routes(&document, &policies);
     rules.totals(&document);
     rules.unused(&document);
     let effective = Arc::new(effective);
-    Settings { listen, admin, state_dir, prices, tick, log, backends, routes, effective }
+    let location = document.location.map(|schema::Location { cloud, region }| Location { cloud, region });
+    Settings { listen, admin, state_dir, prices, fees, location, tick, log, backends, routes, effective }
 }
 
 struct Rules<'a, 'text> {
@@ -78,14 +72,7 @@ impl Rules<'_, '_> {
         if listen.http.is_none() && listen.https.is_none() {
             listen.http = Some(Text(SocketAddr::from(([0, 0, 0, 0], 8080))));
         }
-        for (id, backend) in &mut document.backends.0 {
-            if backend.egress_usd_per_gb.is_none() && backend.cloud == Cloud::Other {
-                let hint =
-                    Some("say what a GB costs with `egress_usd_per_gb`; 0 silences this warning".into());
-                let message = "nothing says what sending data to clients costs: taken as free";
-                self.warn(&["backends", id.as_str()], message, hint);
-            }
-            backend.egress_usd_per_gb.get_or_insert_with(|| egress_usd_per_gb(backend.cloud));
+        for (_, backend) in &mut document.backends.0 {
             let interval = backend.probe.interval.0;
             backend.probe.timeout.get_or_insert(Text(interval.min(Duration::from_secs(2))));
         }
@@ -197,40 +184,6 @@ impl Rules<'_, '_> {
             self.error(&["state", "dir"], format!("`{}` is there, but is not a directory", state.dir), None);
         }
         dir
-    }
-
-    fn prices(&mut self, prices: &schema::Prices) -> Prices {
-        let mut sources = Vec::new();
-        for (index, source) in prices.sources.iter().enumerate() {
-            let element = format!("[{index}]");
-            let path = ["prices", "sources", &element];
-            let file = self.dir.join(&source.file);
-            if let Err(problem) = files::open(&file) {
-                self.file_error(&[&path[..], &["file"]].concat(), &source.file, &problem);
-            }
-            if source.from.is_none() && source.speed.is_some() {
-                let hint = "say with `from` at which recorded moment the replay starts";
-                self.error(
-                    &[&path[..], &["speed"]].concat(),
-                    "only a replay has a speed".into(),
-                    Some(hint.into()),
-                );
-            }
-            let replay = |from: &Text<Timestamp>| Replay { from: from.0, speed: source.speed.unwrap_or(1.0) };
-            sources.push(PriceSource::File { path: file, replay: source.from.as_ref().map(replay) });
-        }
-        let (refresh, stale_after) = (prices.refresh.0, prices.stale_after.0);
-        self.within(
-            &["prices", "refresh"],
-            refresh,
-            Duration::from_millis(100)..=Duration::from_secs(24 * 3600),
-        );
-        if stale_after < refresh {
-            let message =
-                format!("{} is less than `refresh`: every price would be stale", show_duration(stale_after));
-            self.error(&["prices", "stale_after"], message, Some("let several readings fail first".into()));
-        }
-        Prices { sources, refresh, stale_after, max_step: prices.max_step }
     }
 
     fn within(&mut self, path: &[&str], found: Duration, range: std::ops::RangeInclusive<Duration>) {

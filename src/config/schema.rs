@@ -1,19 +1,22 @@
 //! The file as it is written: its keys, their notations and defaults. The JSON Schema, the check and the reference in
 //! `docs/configuration.md` are all derived from these types; what a comment says here is what an editor shows.
 
+mod backend;
+mod prices;
+
 use std::{net::SocketAddr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(super) use backend::{Accelerator, Architecture, Backend, Billing, Managed, Probe, Replicas};
+pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
+
 use super::{
-    leaf::{HeaderName, HeaderValue, LogFilter, Named, ProbePath, Rate, Text},
+    leaf::{HeaderName, HeaderValue, LogFilter, Named, Text},
     settings::{LogFormat, Role},
 };
-use crate::model::{
-    BackendId, Cloud, Endpoint, HostPattern, PathPattern, Platform, PolicyId, Protocol, Ramp, RouteId, Share,
-    Timestamp,
-};
+use crate::model::{BackendId, HostPattern, PathPattern, PolicyId, Ramp, RouteId, Share};
 
 const fn seconds(seconds: u64) -> Text<Duration> {
     Text(Duration::from_secs(seconds))
@@ -32,6 +35,12 @@ pub(super) struct Document {
     pub(super) state: State,
     /// Where prices come from.
     pub(super) prices: Prices,
+    /// What is charged beside machines: bytes on their way, clusters, disks, managed platforms.
+    pub(super) fees: Fees,
+    /// Where this Tradewind runs, which bytes from backends elsewhere pass through. Without it, they are taken to go
+    /// straight to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) location: Option<Location>,
     /// The control loop.
     pub(super) control: Control,
     /// What is logged, and how.
@@ -159,45 +168,6 @@ impl Default for State {
     }
 }
 
-/// Where prices come from.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Prices {
-    /// The sources.
-    #[schemars(length(max = 100), extend("examples" = [[{ "file": "prices.csv" }]]))]
-    pub(super) sources: Vec<PriceSource>,
-    /// From one reading of a source to the next.
-    pub(super) refresh: Text<Duration>,
-    /// A price that no source has confirmed for longer is stale.
-    pub(super) stale_after: Text<Duration>,
-    /// A price that rises or falls by more than this factor is held back until it is confirmed.
-    #[schemars(extend("exclusiveMinimum" = 1))]
-    pub(super) max_step: f64,
-}
-
-impl Default for Prices {
-    fn default() -> Prices {
-        Prices { sources: Vec::new(), refresh: seconds(300), stale_after: seconds(7200), max_step: 5.0 }
-    }
-}
-
-/// A CSV file of prices: `at,cloud,region,zone,instance_type,offer,usd_per_hour`.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[schemars(extend("examples" = [{ "file": "prices.csv" }]))]
-#[serde(deny_unknown_fields)]
-pub(super) struct PriceSource {
-    /// The file. It is read again when it changes.
-    #[schemars(length(min = 1))]
-    pub(super) file: String,
-    /// Replay the file from this recorded moment, instead of the newest row that is not in the future.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) from: Option<Text<Timestamp>>,
-    /// Recorded seconds that pass in one second of the replay; 1 unless given.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) speed: Option<f64>,
-}
-
 /// The control loop.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -228,122 +198,6 @@ impl Default for Log {
     }
 }
 
-/// One deployment of the model in one cluster.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Backend {
-    /// Where it is reached. Without a path: requests keep their own.
-    pub(super) url: Text<Endpoint>,
-    /// Who bills it.
-    #[schemars(with = "String", extend("enum" = ["aws", "gcp", "other"]))]
-    pub(super) cloud: Cloud,
-    /// What runs its replicas.
-    #[schemars(with = "String", extend("enum" = ["eks", "gke", "fargate", "cloud-run", "vertex-ai", "sagemaker", "other"]))]
-    #[serde(default)]
-    pub(super) platform: Platform,
-    /// The provider's name of its region.
-    #[schemars(length(min = 1), extend("examples" = ["us-east-1"]))]
-    pub(super) region: String,
-    /// Availability zones that its nodes run in; all of the region unless given.
-    #[schemars(inner(length(min = 1)))]
-    #[serde(default)]
-    pub(super) zones: Vec<String>,
-    /// HTTP versions: `auto` is HTTP/1.1 over plain text and what ALPN agrees on over TLS; `http2` over plain text is h2c.
-    #[schemars(with = "String", extend("enum" = ["auto", "http1", "http2"]))]
-    #[serde(default)]
-    pub(super) protocol: Protocol,
-    /// File with the certificates (PEM) that its certificate must chain to; the system's unless given.
-    #[schemars(length(min = 1))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) ca: Option<String>,
-    /// How its health is probed.
-    #[serde(default)]
-    pub(super) probe: Probe,
-    /// The machine under a replica. Without it, what the backend costs is unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) node: Option<Node>,
-    /// Its capacity. Without it, what the backend costs is unknown.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) replicas: Option<Replicas>,
-    /// What 10^9 bytes sent to clients cost, in USD. Unless given: for `aws` 0.09, for `gcp` 0.12 a GiB (0.1118 a GB), the
-    /// list prices to the internet of the first paid tier; for `other` 0.
-    #[schemars(range(min = 0))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) egress_usd_per_gb: Option<f64>,
-}
-
-/// How a backend's health is probed.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Probe {
-    /// Path for a GET that must answer 2xx. Without it, a connection is enough.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) path: Option<Text<ProbePath>>,
-    /// From one probe to the next; at least 100ms.
-    pub(super) interval: Text<Duration>,
-    /// A probe that takes longer has failed; `"2s"`, or the interval if that is shorter, unless given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) timeout: Option<Text<Duration>>,
-    /// Successes in a row that make an unhealthy backend healthy.
-    #[schemars(range(min = 1, max = 100))]
-    pub(super) rise: u32,
-    /// Failures in a row that make a healthy backend unhealthy.
-    #[schemars(range(min = 1, max = 100))]
-    pub(super) fall: u32,
-}
-
-impl Default for Probe {
-    fn default() -> Probe {
-        Probe { path: None, interval: seconds(5), timeout: None, rise: 2, fall: 2 }
-    }
-}
-
-/// The machine under a replica.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Node {
-    /// The provider's name of the machine.
-    #[schemars(length(min = 1), extend("examples" = ["g5.2xlarge", "g2-standard-8"]))]
-    pub(super) instance_type: String,
-    /// Part of the nodes bought as spot capacity.
-    #[serde(default = "zero_share")]
-    pub(super) spot: Text<Share>,
-    /// Replicas that share one node.
-    #[schemars(extend("exclusiveMinimum" = 0))]
-    #[serde(default = "one")]
-    pub(super) replicas_per_node: f64,
-}
-
-fn zero_share() -> Text<Share> {
-    Text(Share::ZERO)
-}
-
-fn one() -> f64 {
-    1.0
-}
-
-/// How much a backend can serve, and how fast it grows.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Replicas {
-    /// Replicas that run, and are paid, whatever the load.
-    #[schemars(range(min = 0, max = 100_000))]
-    #[serde(default)]
-    pub(super) min: u32,
-    /// Replicas that its autoscaler never exceeds.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub(super) max: u32,
-    /// Requests per second that one replica serves within the objective.
-    pub(super) rps: Text<Rate>,
-    /// From the wish for a replica to its first answer.
-    #[serde(default = "no_time")]
-    pub(super) cold_start: Text<Duration>,
-}
-
-fn no_time() -> Text<Duration> {
-    seconds(0)
-}
-
 /// A class of requests.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -359,6 +213,10 @@ pub(super) struct Route {
     /// What the requests are promised.
     #[serde(default, skip_serializing_if = "Slo::is_empty")]
     pub(super) slo: Slo,
+    /// Tokens of a request on average, prompt and answer together: with it, costs are shown per million tokens too.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) tokens_per_request: Option<f64>,
 }
 
 fn default_policy() -> Text<PolicyId> {
@@ -472,6 +330,7 @@ fn without_null(schema: &mut serde_json::Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Cloud, Platform, Protocol, ZonePrice};
 
     #[test]
     fn the_enumerations_of_the_schema_are_those_of_the_model() {
@@ -483,6 +342,7 @@ mod tests {
         all_read::<Cloud>("cloud");
         all_read::<Platform>("platform");
         all_read::<Protocol>("protocol");
+        all_read::<ZonePrice>("zone_price");
     }
 
     #[test]

@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::{
     model::Secret,
-    signals::prices::{PriceSettings as Prices, PriceSource, Replay},
+    signals::prices::{AwsSettings, GcpSettings, PriceSettings as Prices, PriceSource, Replay},
 };
 
-use crate::model::{Backend, Route};
+use crate::{
+    cost::fees::Fees,
+    model::{Backend, Cloud, Route},
+};
 
 /// A configuration that has passed every check.
 #[derive(Clone, Debug)]
@@ -22,6 +25,10 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Where prices come from.
     pub prices: Prices,
+    /// What is charged beside machines: the built-in tables, with the operator's own rows.
+    pub fees: Arc<Fees>,
+    /// Where this Tradewind runs; `None` if bytes are taken to go straight from a backend to the client.
+    pub location: Option<Location>,
     /// From one decision to the next.
     pub tick: Duration,
     /// What is logged, and how.
@@ -40,6 +47,15 @@ impl Settings {
     pub fn redacted_json(&self) -> serde_json::Value {
         (*self.effective).clone()
     }
+}
+
+/// A place in a cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Who bills it.
+    pub cloud: Cloud,
+    /// The provider's region.
+    pub region: String,
 }
 
 /// Where clients connect. At least one of `http` and `https` is there.

@@ -231,7 +231,7 @@ impl Control {
         let mut warnings = Vec::new();
         for feed in lock(&self.signals.book).faults() {
             if let Some(fault) = feed.fault {
-                warnings.push(format!("prices from {} stay as they are: {fault}", feed.source));
+                warnings.push(format!("what {} does not say now keeps its last price: {fault}", feed.source));
             }
             if feed.held > 0 {
                 warnings.push(format!(

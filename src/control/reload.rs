@@ -14,8 +14,8 @@ use super::{Active, Control, lock};
 use crate::{
     admin::views::ReloadError,
     config::{self, Settings},
-    model::Timestamp,
-    signals::prices::{PriceFeed, PriceSettings},
+    model::{Backend, Timestamp},
+    signals::prices::{PriceFeed, PriceSettings, PriceSource},
     store::EntryKind,
 };
 
@@ -26,6 +26,9 @@ const NEW_SIGNALS_WAIT: Duration = Duration::from_secs(1);
 /// The task that reads prices.
 pub(super) struct Feed {
     settings: PriceSettings,
+    /// The backends by whose nodes providers are asked; none where no provider is.
+    backends: Vec<Arc<Backend>>,
+    silent: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
     _task: JoinHandle<()>,
 }
@@ -103,18 +106,32 @@ impl Control {
     pub(super) fn follow_prices(&self, settings: &Settings) {
         let mut feed = lock(&self.feed);
         let wanted = settings.prices.clone();
-        if feed.as_ref().is_some_and(|feed| feed.settings == wanted) {
+        let asks = |source: &PriceSource| !matches!(source, PriceSource::File { .. });
+        let backends = if wanted.sources.iter().any(asks) { settings.backends.clone() } else { Vec::new() };
+        if feed.as_ref().is_some_and(|feed| feed.settings == wanted && feed.backends == backends) {
             return;
         }
         if let Some(old) = feed.take() {
             old.stop.send_replace(true);
         }
         let now = Timestamp::now();
-        let mut source = PriceFeed::new(&wanted, self.signals.book.clone(), now);
+        let mut source = PriceFeed::new(&wanted, &backends, self.signals.book.clone(), now);
         source.load_now(now);
+        let silent = source.silent();
         let (stop, stopped) = watch::channel(false);
         let task = Handle::current().spawn(source.run(stopped));
-        *feed = Some(Feed { settings: wanted, stop, _task: task });
+        *feed = Some(Feed { settings: wanted, backends, silent, stop, _task: task });
+    }
+
+    /// Waits until every provider of prices has answered, well or badly; at most `limit`.
+    pub(super) async fn first_prices(&self, limit: Duration) {
+        let silent = lock(&self.feed).as_ref().map(|feed| feed.silent.clone());
+        let Some(mut silent) = silent else { return };
+        if timeout(limit, silent.wait_for(|count| *count == 0)).await.is_err() {
+            tracing::warn!(
+                "not every provider of prices answered in time; what is unknown costs nobody traffic"
+            );
+        }
     }
 }
 

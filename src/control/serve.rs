@@ -91,7 +91,11 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
     let control = Arc::new(open(settings, config_path).await?);
     let settings = control.active.load().settings.clone();
     control.follow_prices(&settings);
-    if !control.first_signals(&settings, FIRST_SIGNALS_WAIT).await {
+    let (answered, ()) = tokio::join!(
+        control.first_signals(&settings, FIRST_SIGNALS_WAIT),
+        control.first_prices(FIRST_SIGNALS_WAIT)
+    );
+    if !answered {
         tracing::warn!("not every backend answered its first probe in time; those that did not are left out");
     }
     control.turn(Timestamp::now());

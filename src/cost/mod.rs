@@ -26,6 +26,8 @@ pub enum Missing {
     SpotPrice,
     /// No on-demand price has ever been known.
     OnDemandPrice,
+    /// Nothing says what bytes on the way to the client cost.
+    Egress,
     /// A price is stale, or stands in for one that is.
     Trust,
 }
@@ -37,6 +39,7 @@ impl fmt::Display for Missing {
             Missing::Replicas => "the configuration has no `replicas`, so the cost is unknown",
             Missing::SpotPrice => "no spot price is known",
             Missing::OnDemandPrice => "no on-demand price is known",
+            Missing::Egress => "nothing says what bytes on the way to the client cost (`egress_usd_per_gb`)",
             Missing::Trust => "the price is not confirmed any more",
         })
     }
@@ -90,7 +93,8 @@ pub struct Costing {
 pub fn cost_of(view: &BackendView, response_bytes: f64) -> Result<Costing, Missing> {
     let backend = &view.backend;
     let replicas = backend.replicas.as_ref();
-    let egress = response_bytes / BYTES_PER_GB * backend.egress_usd_per_gb * 1000.0;
+    let egress_usd_per_gb = backend.egress_usd_per_gb.ok_or(Missing::Egress)?;
+    let egress = response_bytes / BYTES_PER_GB * egress_usd_per_gb * 1000.0;
     let (unit, per_request, trusted) = match (&backend.managed, &backend.node) {
         (Some(managed), _) => {
             let (hourly, per_request) = managed_per_1k(managed, replicas.ok_or(Missing::Replicas)?);
@@ -189,7 +193,7 @@ mod tests {
     fn egress_counts_from_the_first_byte() {
         let mut here = view("a", 1.0);
         let mut backend = (*here.backend).clone();
-        backend.egress_usd_per_gb = 0.09;
+        backend.egress_usd_per_gb = Some(0.09);
         here.backend = backend.into();
         // 1 MB a response is 1 GB per 1,000 requests.
         assert!((cost_of(&here, 1e6).unwrap().unit.egress - 0.09).abs() < 1e-12);

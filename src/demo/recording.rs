@@ -64,7 +64,7 @@ fn moves(duration: Duration) -> Vec<(String, &'static str, String)> {
 
     let prices = settings.prices.clone();
     let book = Arc::new(std::sync::Mutex::new(PriceBook::new(&prices)));
-    let mut feed = PriceFeed::new(&prices, book.clone(), began);
+    let mut feed = PriceFeed::new(&prices, &settings.backends, book.clone(), began);
     let (mut state, mut found, mut now) = (State::default(), Vec::new(), began);
     while now < began + duration {
         feed.load_now(now);

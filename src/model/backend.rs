@@ -218,8 +218,9 @@ pub struct Backend {
     /// What its platform charges for replicas, if that is not by the node.
     #[serde(default)]
     pub managed: Option<Managed>,
-    /// What a GB (10^9 bytes) sent on the whole way to the client costs, in USD.
-    pub egress_usd_per_gb: f64,
+    /// What a GB (10^9 bytes) sent on the whole way to the client costs, in USD; `None` if no table knows, and then the
+    /// backend's cost is unknown.
+    pub egress_usd_per_gb: Option<f64>,
     /// How its health is probed.
     pub probe: ProbeSpec,
 }

@@ -72,4 +72,6 @@ pub struct Route {
     pub policy: Arc<Policy>,
     /// What the requests are promised.
     pub slo: Slo,
+    /// Tokens of a request on average, prompt and answer together; `None` if nobody says.
+    pub tokens_per_request: Option<f64>,
 }

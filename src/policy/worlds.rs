@@ -51,7 +51,7 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         }),
         replicas: Some(Replicas { min: 0, max: 100, rps: 10.0, cold_start: Duration::ZERO }),
         managed: None,
-        egress_usd_per_gb: 0.0,
+        egress_usd_per_gb: Some(0.0),
         probe: ProbeSpec {
             path: None,
             interval: Duration::from_secs(5),

@@ -28,7 +28,7 @@ pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Back
         }),
         replicas: None,
         managed: None,
-        egress_usd_per_gb: 0.0,
+        egress_usd_per_gb: Some(0.0),
         probe: ProbeSpec {
             path: Some("/health".into()),
             interval: Duration::from_millis(20),

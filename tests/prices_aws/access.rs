@@ -162,7 +162,7 @@ fn fetch_as_the_environment_says(test: &str, environment: &[(&str, &str)]) -> Op
 async fn fetch_and_print() {
     let profile = std::env::var("USE_PROFILE").ok();
     let timeout = if std::env::var_os("USE_LITTLE_TIME").is_some() { SHORT } else { PATIENT };
-    let prices = AwsPrices::connect(&AwsSettings { profile, timeout, ..AwsSettings::default() }).await;
+    let prices = AwsPrices::new(&AwsSettings { profile, timeout, ..AwsSettings::default() });
     let wants = [want("us-east-1", "g4dn.xlarge", &["us-east-1a"])];
     let (spot, on_demand) = (prices.spot(&wants, later()).await, prices.on_demand(&wants).await);
     println!("{:?} {:?} {:?} {:?}", said(&spot), said(&on_demand), spot.faults, on_demand.faults);

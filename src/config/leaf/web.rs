@@ -55,6 +55,35 @@ impl Leaf for Endpoint {
     }
 }
 
+/// Where a provider's service is asked: a URL of a host, with or without a path. Text in braces is filled in later.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct ServiceUrl(pub(in crate::config) String);
+
+impl Leaf for ServiceUrl {
+    const FORMAT: &'static str = "tradewind-service-url";
+    const EXAMPLES: &'static [&'static str] = &["https://vpce-1.ec2.{region}.vpce.amazonaws.com"];
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('@') {
+            return Err("the URL holds a user name or password (not shown here): expected none".into());
+        }
+        let filled = text.replace("{region}", "region");
+        let is_url = filled.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| is_host(host.trim_start_matches('[').trim_end_matches(']')))
+        });
+        if !is_url || text.contains(['?', '#']) {
+            let shown = text.split(['?', '#']).next().unwrap_or_default();
+            return Err(format!(
+                "`{shown}` is not the URL of a service: expected https://HOST or http://HOST"
+            ));
+        }
+        Ok(ServiceUrl(text.trim_end_matches('/').into()))
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// What a probe asks for: a path with or without a query.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::config) struct ProbePath(pub(in crate::config) String);

@@ -16,9 +16,12 @@ use super::{
     },
     Rules, missing,
 };
-use crate::model::{
-    Backend, BackendId, HeaderMatch, HostPattern, Interruptions, Node, PathPattern, Policy, PolicyId,
-    ProbeSpec, Replicas, Route, RouteId, RouteMatch, Rule, Slo, ZonePrice, units::percent,
+use crate::{
+    cost::fees::Fees,
+    model::{
+        Backend, BackendId, HeaderMatch, HostPattern, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
+        Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+    },
 };
 
 /// Most backends: each is probed, and has series of its own in the metrics for every route that uses it.
@@ -47,7 +50,7 @@ impl Rules<'_, '_> {
             .collect()
     }
 
-    pub(super) fn backend(&mut self, id: BackendId, written: &schema::Backend) -> Backend {
+    pub(super) fn backend(&mut self, id: BackendId, written: &schema::Backend, fees: &Fees) -> Backend {
         let name = id.to_string();
         let path = ["backends", name.as_str()];
         let ca = written.ca.as_ref().map_or(Ok(Vec::new()), |ca| files::certificates(&self.dir.join(ca)));
@@ -56,16 +59,13 @@ impl Rules<'_, '_> {
             self.file_error(&[&path[..], &["ca"]].concat(), file, &problem);
             Vec::new()
         });
-        let node = written.node.as_ref().map(|node| Node {
-            instance_type: node.instance_type.clone(),
-            spot: node.spot.0,
-            replicas_per_node: node.replicas_per_node,
-            accelerator: None,
-            disk_usd_per_hour: 0.0,
-            interruptions: Interruptions::default(),
-        });
+        let node = self.node(&path, written, fees);
+        let managed = self.managed(&path, written, fees);
         let replicas = written.replicas.as_ref().map(|replicas| self.replicas(&path, replicas));
-        if let Some(missing) = missing(&[("node", node.is_none()), ("replicas", replicas.is_none())]) {
+        if let Some(missing) = missing(&[
+            ("node", node.is_none() && written.managed.is_none()),
+            ("replicas", replicas.is_none()),
+        ]) {
             let hint = "traffic never moves to or from it for money";
             self.warn(&path, &format!("without {missing} its cost is unknown"), Some(hint.into()));
         }
@@ -77,11 +77,11 @@ impl Rules<'_, '_> {
             platform: written.platform,
             region: written.region.clone(),
             zones: written.zones.clone(),
-            zone_price: ZonePrice::default(),
+            zone_price: written.zone_price,
             node,
             replicas,
-            managed: None,
-            egress_usd_per_gb: written.egress_usd_per_gb.unwrap_or_default(),
+            managed,
+            egress_usd_per_gb: written.egress_usd_per_gb,
             probe: self.probe(&path, &written.probe),
             id,
         }
@@ -140,7 +140,15 @@ impl Rules<'_, '_> {
                     None,
                 );
             }
-            routes.push(Arc::new(Route { id: id.clone(), matches, backends, policy, slo }));
+            let tokens_per_request = written.tokens_per_request;
+            routes.push(Arc::new(Route {
+                id: id.clone(),
+                matches,
+                backends,
+                policy,
+                slo,
+                tokens_per_request,
+            }));
         }
         routes
     }
@@ -232,14 +240,7 @@ impl Rules<'_, '_> {
                 self.faults.add(Severity::Error, self.at(&[table]), message, Some(hint));
             }
         }
-        if document.prices.sources.is_empty() && !document.backends.0.is_empty() {
-            let hint = "give a file: sources = [{ file = \"prices.csv\" }]";
-            self.warn(
-                &["prices", "sources"],
-                "there is no source of prices: every cost is unknown",
-                Some(hint.into()),
-            );
-        }
+        self.unpriced(document);
     }
 
     pub(super) fn unused(&mut self, document: &Document) {

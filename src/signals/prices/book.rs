@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FeedFault, PriceKey, PriceSettings, PriceSource, Quote, Replay,
+    FeedFault, Fetched, PriceKey, PriceSettings, PriceSource, Quote, Replay, Want,
     guard::{Doubt, Good, Limits, Verdict, judge},
 };
 use crate::model::{Cloud, Offer, Timestamp};
@@ -126,7 +126,9 @@ impl News {
 impl fmt::Display for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            News::Failed { source, fault } => write!(f, "prices from {source} stay as they are: {fault}"),
+            News::Failed { source, fault } => {
+                write!(f, "what {source} does not say now keeps its last price: {fault}")
+            }
             News::Works { source } => write!(f, "prices from {source} are read again"),
             News::Held { key, source, why } => {
                 write!(f, "the price of {key} from {source} is held back: {why}")
@@ -142,6 +144,20 @@ impl fmt::Display for PriceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.zone.as_ref().unwrap_or(&self.region);
         write!(f, "{} {} in {} {place}", self.offer, self.instance_type, self.cloud)
+    }
+}
+
+/// Faults of one source that are told in full; beyond that their number says enough.
+const FAULTS_TOLD_MAX: usize = 3;
+
+/// Several faults as one text.
+fn in_one(faults: &[FeedFault]) -> Option<Arc<str>> {
+    let told: Vec<&str> = faults.iter().take(FAULTS_TOLD_MAX).map(|fault| fault.0.as_str()).collect();
+    let more = faults.len() - told.len();
+    match (told.as_slice(), more) {
+        ([], _) => None,
+        (told, 0) => Some(told.join("; ").into()),
+        (told, more) => Some(format!("{}; and {more} more", told.join("; ")).into()),
     }
 }
 
@@ -198,34 +214,25 @@ impl PriceBook {
     /// Takes what `source` said at `now`. What a source says that is not in the settings is ignored.
     ///
     /// The answer is what changed for the worse or the better, for the log.
-    pub fn apply(
-        &mut self,
-        source: &Arc<str>,
-        quotes: Result<Vec<Quote>, FeedFault>,
-        now: Timestamp,
-    ) -> Vec<News> {
+    pub fn apply(&mut self, source: &Arc<str>, fetched: Fetched, now: Timestamp) -> Vec<News> {
         let Some(feed) = self.feeds.iter_mut().find(|feed| feed.source == *source) else { return Vec::new() };
         let source = &feed.source.clone();
-        let quotes = match quotes {
-            Ok(quotes) if quotes.is_empty() => Err(FeedFault(format!("{source} states no price at all"))),
-            other => other,
-        };
-        let quotes = match quotes {
-            Ok(quotes) => quotes,
-            Err(FeedFault(fault)) => {
-                if feed.fault.as_deref() == Some(&*fault) {
-                    return Vec::new();
-                }
-                let fault: Arc<str> = fault.into();
-                feed.fault = Some(fault.clone());
-                return vec![News::Failed { source: source.clone(), fault }];
-            }
-        };
-        feed.last_good = Some(now);
+        let Fetched { quotes, faults } = fetched;
+        let fault = in_one(&faults)
+            .or_else(|| quotes.is_empty().then(|| Arc::from(format!("{source} states no price at all"))));
         let mut news = Vec::new();
-        if feed.fault.take().is_some() {
-            news.push(News::Works { source: source.clone() });
+        match &fault {
+            None if feed.fault.is_some() => news.push(News::Works { source: source.clone() }),
+            Some(fault) if feed.fault.as_ref() != Some(fault) => {
+                news.push(News::Failed { source: source.clone(), fault: fault.clone() });
+            }
+            _ => {}
         }
+        feed.fault = fault;
+        if quotes.is_empty() {
+            return news;
+        }
+        feed.last_good = Some(now);
         let limits = Limits { max_step: self.max_step, confirm_after: feed.confirm_after };
         news.extend(quotes.into_iter().filter_map(|quote| self.take(source, quote, now, limits)));
         news
@@ -262,6 +269,29 @@ impl PriceBook {
         };
         let slot = Slot { zone: key.zone.clone(), source: source.clone() };
         self.markets.entry(market).or_default().entry(slot).or_default()
+    }
+
+    /// Whether something that `source` says is not believed.
+    pub(super) fn holds_back(&self, source: &Arc<str>) -> bool {
+        let mut slots = self.markets.values().flatten();
+        slots.any(|(slot, entry)| slot.source == *source && entry.doubt.is_some())
+    }
+
+    /// Whether everything that is asked of `source` has a price from it that is not stale.
+    pub(super) fn knows(&self, source: &Arc<str>, wants: &[Want], now: Timestamp) -> bool {
+        let priced = |want: &Want, offer: Offer| {
+            let market = Market {
+                cloud: want.cloud,
+                region: want.region.clone(),
+                instance_type: want.priced_as.clone(),
+                offer,
+            };
+            let mut slots = self.markets.get(&market).into_iter().flatten();
+            slots.any(|(slot, entry)| {
+                slot.source == *source && entry.good.as_ref().is_some_and(|good| !self.is_stale(good, now))
+            })
+        };
+        wants.iter().all(|want| [Offer::Spot, Offer::OnDemand].into_iter().all(|offer| priced(want, offer)))
     }
 
     /// Whether the price was not confirmed for longer than `stale_after`.

@@ -17,6 +17,7 @@ mod fetch;
 mod file;
 pub mod gcp;
 mod guard;
+mod provider;
 mod saved;
 mod table;
 #[cfg(test)]
@@ -93,6 +94,15 @@ impl PriceSource {
             PriceSource::File { path, replay: Some(_) } => format!("replay:{}", path.display()).into(),
             PriceSource::Aws(_) => "aws".into(),
             PriceSource::Gcp(_) => "gcp".into(),
+        }
+    }
+
+    /// Whether it asks this provider.
+    pub fn asks(&self, cloud: Cloud) -> bool {
+        match self {
+            PriceSource::File { .. } => false,
+            PriceSource::Aws(_) => cloud == Cloud::Aws,
+            PriceSource::Gcp(_) => cloud == Cloud::Gcp,
         }
     }
 

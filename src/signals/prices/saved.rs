@@ -38,7 +38,7 @@ impl PriceBook {
             let in_use = |backend: &Arc<Backend>| {
                 backend.cloud == market.cloud
                     && backend.region == *market.region
-                    && backend.node.as_ref().is_some_and(|node| node.instance_type == *market.instance_type)
+                    && backend.node.as_ref().is_some_and(|node| node.priced_as() == *market.instance_type)
             };
             if !backends.iter().any(in_use) {
                 continue;

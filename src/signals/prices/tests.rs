@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    model::{Backend, Price, PriceState},
+    model::{Backend, Price, PriceState, ZonePrice},
     signals::fixture,
 };
 
@@ -58,7 +58,7 @@ fn backend(zones: &[&str]) -> Backend {
 /// `source` says these prices (zone, offer, USD per hour) at that second.
 fn say(book: &mut PriceBook, source: &str, quotes: &[(&str, Offer, f64)], second: i64) -> Vec<News> {
     let quotes = quotes.iter().map(|(zone, offer, usd)| quote(zone, *offer, *usd)).collect();
-    book.apply(&source.into(), Ok(quotes), at(second))
+    book.apply(&source.into(), Ok(quotes).into(), at(second))
 }
 
 fn spot(book: &PriceBook, zones: &[&str], second: i64) -> (f64, PriceState, String) {
@@ -83,6 +83,47 @@ fn of_several_zones_the_cheapest_that_the_backend_uses_counts() {
     assert!(book.view(&backend(&["d"]), at(0)).0.is_none());
     say(&mut book, SOURCE, &[("", Offer::Spot, 0.95)], 1);
     assert_eq!(spot(&book, &["a"], 1).0, 0.95, "a price for the region holds in each zone");
+}
+
+#[test]
+fn a_backend_pays_for_its_zones_by_its_policy() {
+    let mut book = book();
+    say(&mut book, SOURCE, &[("a", Offer::Spot, 1.0), ("b", Offer::Spot, 0.9), ("c", Offer::Spot, 1.4)], 0);
+    let pays = |book: &PriceBook, zone_price, second| {
+        let backend = Backend { zone_price, ..backend(&[]) };
+        shown(book.view(&backend, at(second)).0)
+    };
+    assert_eq!(pays(&book, ZonePrice::Cheapest, 0).0, 0.9);
+    assert_eq!(pays(&book, ZonePrice::Dearest, 0).0, 1.4);
+    let (usd, state, note) = pays(&book, ZonePrice::Mean, 0);
+    assert!((usd - 1.1).abs() < 1e-12);
+    assert_eq!((state, &*note), (PriceState::Fresh, "the mean of 3 zones"));
+    // One zone in doubt makes the mean doubtful; it counts with its last good price.
+    say(&mut book, SOURCE, &[("a", Offer::Spot, 100.0), ("b", Offer::Spot, 0.9)], 60);
+    let (usd, state, note) = pays(&book, ZonePrice::Mean, 60);
+    assert!((usd - 1.1).abs() < 1e-12 && state == PriceState::Held, "{usd} {state:?}");
+    assert!(note.starts_with("the mean of 3 zones; file:p.csv says something else"), "{note}");
+    // A zone that is no longer confirmed does not count beside those that are.
+    assert_eq!(pays(&book, ZonePrice::Dearest, 7230).0, 0.9);
+}
+
+#[test]
+fn what_a_source_could_not_say_is_told_and_what_it_said_is_used() {
+    let mut book = book();
+    let partly = |usd: f64, faults: &[&str]| Fetched {
+        quotes: vec![quote("a", Offer::Spot, usd)],
+        faults: faults.iter().map(|fault| FeedFault((*fault).into())).collect(),
+    };
+    let news = book.apply(&SOURCE.into(), partly(1.0, &["one", "two", "three", "four", "five"]), at(0));
+    assert!(matches!(&news[..], [News::Failed { .. }]), "{news:?}");
+    let status = &book.faults()[0];
+    assert_eq!(status.fault.as_deref(), Some("one; two; three; and 2 more"));
+    assert_eq!(status.last_good, Some(at(0)));
+    assert_eq!(spot(&book, &[], 0).0, 1.0);
+    assert!(
+        book.apply(&SOURCE.into(), partly(1.1, &["one", "two", "three", "four", "five"]), at(60)).is_empty()
+    );
+    assert!(matches!(&book.apply(&SOURCE.into(), partly(1.1, &[]), at(120))[..], [News::Works { .. }]));
 }
 
 #[test]
@@ -129,7 +170,7 @@ fn a_source_that_fails_changes_nothing_and_is_seen() {
     let mut book = book();
     say(&mut book, SOURCE, &[("", Offer::Spot, 1.0)], 0);
     let failed = |book: &mut PriceBook, second| {
-        book.apply(&SOURCE.into(), Err(FeedFault("p.csv, line 3: garbage".into())), at(second))
+        book.apply(&SOURCE.into(), Err(FeedFault("p.csv, line 3: garbage".into())).into(), at(second))
     };
     assert_eq!(failed(&mut book, 10).len(), 1);
     assert_eq!(failed(&mut book, 11).len(), 0, "the same fault is no news");
@@ -210,7 +251,7 @@ fn prices_survive_a_restart() {
     say(&mut old, SOURCE, &[("a", Offer::Spot, 1.0), ("", Offer::OnDemand, 3.0)], 0);
     let mut unused = quote("", Offer::Spot, 7.0);
     unused.key.instance_type = "p2.xlarge".into();
-    old.apply(&SOURCE.into(), Ok(vec![unused]), at(0));
+    old.apply(&SOURCE.into(), Ok(vec![unused]).into(), at(0));
     let saved = old.to_json(&[Arc::new(backend(&[]))]).unwrap();
     assert!(!saved.contains("p2.xlarge"), "only what is in use is kept");
 
@@ -299,7 +340,7 @@ fn a_replay_goes_on_through_a_reload_and_confirms_jumps_at_its_own_speed() {
     let book = Arc::new(Mutex::new(PriceBook::new(&settings)));
     let says = |second: f64| {
         let moment = at(0) + SignedDuration::try_from_secs_f64(second).unwrap();
-        PriceFeed::new(&settings, book.clone(), moment).load_now(moment);
+        PriceFeed::new(&settings, &[], book.clone(), moment).load_now(moment);
         let price = book.lock().unwrap().view(&backend(&[]), moment).0;
         shown(price).0
     };
@@ -320,7 +361,7 @@ async fn the_feed_follows_its_file_until_it_is_told_to_stop() {
     write(&path, &row("2021-03-02T00:00:00Z", "1"));
     let settings = PriceSettings { refresh: Duration::from_millis(20), ..file_settings(&path, None) };
     let book = Arc::new(Mutex::new(PriceBook::new(&settings)));
-    let mut feed = PriceFeed::new(&settings, book.clone(), Timestamp::now());
+    let mut feed = PriceFeed::new(&settings, &[], book.clone(), Timestamp::now());
     feed.load_now(Timestamp::now());
     let usd = || shown(book.lock().unwrap().view(&backend(&[]), Timestamp::now()).0).0;
     assert_eq!(usd(), 1.0);

@@ -9,7 +9,7 @@ use super::{
     book::{Entry, Market, Slot},
     guard::Good,
 };
-use crate::model::{Backend, BackendId, Node, Offer, Price, PriceState, Timestamp};
+use crate::model::{Backend, BackendId, Node, Offer, Price, PriceState, Timestamp, UsdPerHour, ZonePrice};
 
 /// One price in use, or missing, for people and for `GET /v1/prices`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,11 +96,18 @@ struct Candidate<'a> {
     rank: usize,
 }
 
+impl Candidate<'_> {
+    fn usd(&self) -> f64 {
+        self.good.usd_per_hour.get()
+    }
+}
+
 impl PriceBook {
     /// What a spot node and an on-demand node of `backend` cost at `now`; `None` if never known.
     ///
-    /// - Of several zones the cheapest counts: those that the backend names, or all of its region if it names none;
-    ///   prices for the whole region take part too. A zone whose price is stale counts only if all are.
+    /// - Of several zones, those that the backend names or all of its region if it names none, the cheapest, the mean or the
+    ///   dearest counts, as its `zone_price` says; a price for the whole region takes part too. A zone whose price is stale
+    ///   counts only if all are.
     /// - A spot price that is stale gives way to the on-demand price (state `fallback`), unless that would make the
     ///   backend cheaper: silence must not attract traffic.
     /// - A spot price above the on-demand price is believed (it happens), and the note says so.
@@ -117,7 +124,7 @@ impl PriceBook {
             let (zone, price) = found.map_or((None, None), |found| (found.zone, Some(found.price)));
             PriceReport {
                 backend: backend.id.clone(),
-                instance_type: node.instance_type.clone(),
+                instance_type: node.priced_as().into_owned(),
                 region: backend.region.clone(),
                 zone,
                 offer,
@@ -149,7 +156,7 @@ impl PriceBook {
         self.markets.get(&Market {
             cloud: backend.cloud,
             region: backend.region.as_str().into(),
-            instance_type: node.instance_type.as_str().into(),
+            instance_type: node.priced_as().into(),
             offer,
         })
     }
@@ -173,11 +180,36 @@ impl PriceBook {
                 _ => of_zones.push(candidate),
             }
         }
-        let best = of_zones.into_iter().min_by(|a, b| {
-            let (a_usd, b_usd) = (a.good.usd_per_hour.get(), b.good.usd_per_hour.get());
-            a.stale.cmp(&b.stale).then(a_usd.total_cmp(&b_usd))
-        })?;
-        Some(self.priced(best))
+        if of_zones.iter().any(|zone| !zone.stale) {
+            of_zones.retain(|zone| !zone.stale);
+        }
+        let by_price = |a: &Candidate<'_>, b: &Candidate<'_>| a.usd().total_cmp(&b.usd());
+        match backend.zone_price {
+            ZonePrice::Cheapest => Some(self.priced(of_zones.into_iter().min_by(by_price)?)),
+            ZonePrice::Dearest => Some(self.priced(of_zones.into_iter().max_by(by_price)?)),
+            ZonePrice::Mean => self.mean(&of_zones),
+        }
+    }
+
+    /// The mean of several zones. It is as old as the oldest of them, and as doubtful as the most doubtful.
+    fn mean(&self, zones: &[Candidate<'_>]) -> Option<InUse> {
+        let oldest = zones.iter().min_by_key(|zone| zone.good.fetched_at)?;
+        let doubtful = zones.iter().find(|zone| zone.entry.doubt.is_some());
+        let mut in_use = self.priced(*doubtful.unwrap_or(oldest));
+        if let [_] = zones {
+            return Some(in_use);
+        }
+        let usd = zones.iter().map(Candidate::usd).sum::<f64>() / zones.len() as f64;
+        let mut note = format!("the mean of {} zones", zones.len());
+        if let Some(more) = &in_use.price.note {
+            note.push_str(&format!("; {more}"));
+        }
+        in_use.zone = None;
+        in_use.price.usd_per_hour = UsdPerHour::new(usd)?;
+        in_use.price.fetched_at = oldest.good.fetched_at;
+        in_use.price.observed_at = zones.iter().map(|zone| zone.good.observed_at).max()?;
+        in_use.price.note = Some(note.into());
+        Some(in_use)
     }
 
     fn priced(&self, chosen: Candidate<'_>) -> InUse {
@@ -219,7 +251,9 @@ impl PriceBook {
         };
         let mut note = format!(
             "no source states a price for {offer} {} in {} {}{zones}",
-            node.instance_type, backend.cloud, backend.region
+            node.priced_as(),
+            backend.cloud,
+            backend.region
         );
         let stated = self.market(backend, node, offer).into_iter().flatten();
         for (slot, entry) in stated.filter(|(slot, _)| serves(backend, slot)) {

@@ -252,7 +252,7 @@ async fn a_reload_keeps_what_is_known_of_the_same_backend() {
     let before = board.view(&a(), Timestamp::now());
     board.reconcile(&[backend("http", "127.0.0.1", server.port, |b| {
         b.probe.interval = Duration::from_secs(600);
-        b.egress_usd_per_gb = 9.0;
+        b.egress_usd_per_gb = Some(9.0);
     })]);
     assert_eq!(board.view(&a(), Timestamp::now()), before, "no probe of its own");
     board.reconcile(&[backend("http", "127.0.0.1", server.port, |b| b.probe.fall = 7)]);

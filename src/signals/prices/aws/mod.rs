@@ -54,7 +54,7 @@ pub struct AwsPrices {
 impl AwsPrices {
     /// Prepares to ask. Asks nothing yet: credentials are looked for with each fetch, by the SDK's standard chain, so that
     /// what was renewed or mended on this machine counts at once.
-    pub async fn connect(settings: &AwsSettings) -> AwsPrices {
+    pub fn new(settings: &AwsSettings) -> AwsPrices {
         AwsPrices { door: Door::new(settings, None) }
     }
 

@@ -1,0 +1,257 @@
+//! Backends: where they are, what they consist of, what they cost.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::leaf::{ProbePath, Rate, Text},
+    seconds,
+};
+use crate::model::{Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
+
+/// One deployment of the model in one cluster.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Backend {
+    /// Where it is reached. Without a path: requests keep their own.
+    pub(in crate::config) url: Text<Endpoint>,
+    /// Who bills it.
+    #[schemars(with = "String", extend("enum" = ["aws", "gcp", "other"]))]
+    pub(in crate::config) cloud: Cloud,
+    /// What runs its replicas.
+    #[schemars(with = "String", extend("enum" = ["eks", "gke", "fargate", "cloud-run", "vertex-ai", "sagemaker", "other"]))]
+    #[serde(default)]
+    pub(in crate::config) platform: Platform,
+    /// The provider's name of its region.
+    #[schemars(length(min = 1), extend("examples" = ["us-east-1"]))]
+    pub(in crate::config) region: String,
+    /// Availability zones that its nodes run in; all of the region unless given.
+    #[schemars(inner(length(min = 1)))]
+    #[serde(default)]
+    pub(in crate::config) zones: Vec<String>,
+    /// Which of its zones' spot prices it pays: that of the cheapest zone (nodes are bought where they are cheapest), the
+    /// mean (they are spread evenly) or that of the dearest.
+    #[schemars(with = "String", extend("enum" = ["cheapest", "mean", "dearest"]))]
+    #[serde(default)]
+    pub(in crate::config) zone_price: ZonePrice,
+    /// HTTP versions: `auto` is HTTP/1.1 over plain text and what ALPN agrees on over TLS; `http2` over plain text is h2c.
+    #[schemars(with = "String", extend("enum" = ["auto", "http1", "http2"]))]
+    #[serde(default)]
+    pub(in crate::config) protocol: Protocol,
+    /// File with the certificates (PEM) that its certificate must chain to; the system's unless given.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) ca: Option<String>,
+    /// How its health is probed.
+    #[serde(default)]
+    pub(in crate::config) probe: Probe,
+    /// The machine under a replica. Without it or `managed`, what the backend costs is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) node: Option<Node>,
+    /// What its platform charges for a replica, where that is not by the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) managed: Option<Managed>,
+    /// Its capacity. Without it, what the backend costs is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) replicas: Option<Replicas>,
+    /// What 10^9 bytes on the way to the client cost, in USD. Unless given, what the tables of fees say about the way from
+    /// its region, by way of `location`; for `other` 0.
+    #[schemars(range(min = 0))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) egress_usd_per_gb: Option<f64>,
+}
+
+/// How a backend's health is probed.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Probe {
+    /// Path for a GET that must answer 2xx. Without it, a connection is enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) path: Option<Text<ProbePath>>,
+    /// From one probe to the next; at least 100ms.
+    pub(in crate::config) interval: Text<Duration>,
+    /// A probe that takes longer has failed; `"2s"`, or the interval if that is shorter, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) timeout: Option<Text<Duration>>,
+    /// Successes in a row that make an unhealthy backend healthy.
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) rise: u32,
+    /// Failures in a row that make a healthy backend unhealthy.
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) fall: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Probe {
+        Probe { path: None, interval: seconds(5), timeout: None, rise: 2, fall: 2 }
+    }
+}
+
+/// The machine under a replica.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Node {
+    /// The provider's name of the machine.
+    #[schemars(length(min = 1), extend("examples" = ["g5.2xlarge", "g2-standard-8"]))]
+    pub(in crate::config) instance_type: String,
+    /// Part of the nodes bought as spot capacity.
+    #[serde(default = "zero_share")]
+    pub(in crate::config) spot: Text<Share>,
+    /// Replicas that share one node.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(default = "one")]
+    pub(in crate::config) replicas_per_node: f64,
+    /// Accelerators that are attached to the machine and billed apart from it (`n1` machines on Google Cloud).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) accelerator: Option<Accelerator>,
+    /// The disk of each node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) disk: Option<Disk>,
+    /// How often spot nodes are taken back.
+    #[serde(default)]
+    pub(in crate::config) interruptions: Interruptions,
+}
+
+/// Accelerators attached to a machine.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "type": "nvidia-tesla-t4", "count": 1 }]))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Accelerator {
+    /// The provider's name of it.
+    #[schemars(length(min = 1), extend("examples" = ["nvidia-tesla-t4"]))]
+    pub(in crate::config) r#type: String,
+    /// How many are attached to one machine.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(default = "one_piece")]
+    pub(in crate::config) count: u32,
+}
+
+fn one_piece() -> u32 {
+    1
+}
+
+/// A node's disk. It comes and goes with the node.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "class": "gp3", "gb": 100 }]))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Disk {
+    /// The provider's name of its kind.
+    #[schemars(length(min = 1), extend("examples" = ["gp3", "pd-balanced"]))]
+    pub(in crate::config) class: String,
+    /// Its size, as the provider counts it.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub(in crate::config) gb: f64,
+}
+
+/// How often spot nodes are taken back, and what is lost then beside the cold start of a successor.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Interruptions {
+    /// Interruptions in an hour of one spot node. Unless given, learned from notices, and assumed before the first.
+    #[schemars(range(min = 0, max = 60))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) per_node_hour: Option<f64>,
+    /// Time of the node whose work has to be done again.
+    pub(in crate::config) work_lost: Text<Duration>,
+}
+
+impl Default for Interruptions {
+    fn default() -> Interruptions {
+        Interruptions { per_node_hour: None, work_lost: seconds(0) }
+    }
+}
+
+/// What a managed platform charges for a replica: stated, or looked up in the tables of fees by what a replica is.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("minProperties" = 1, "examples" = [{ "instance_type": "ml.g5.xlarge" }, { "usd_per_replica_hour": 1.5 }]))]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Managed {
+    /// An hour of one replica in USD, as in your contract; takes the place of all other keys but `usd_per_request`.
+    #[schemars(range(min = 0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) usd_per_replica_hour: Option<f64>,
+    /// What each request costs on top, in USD. Unless given, Cloud Run's fee with `billing = "request"`, otherwise 0.
+    #[schemars(range(min = 0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) usd_per_request: Option<f64>,
+    /// The machine of an endpoint (`sagemaker`: `ml.g5.xlarge`; `vertex-ai`: `a3-highgpu-1g`).
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) instance_type: Option<String>,
+    /// Accelerators attached to it (`vertex-ai`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) accelerator: Option<Accelerator>,
+    /// vCPUs of a replica (`fargate`, `cloud-run`).
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) vcpus: Option<f64>,
+    /// Memory of a replica, in GB (`fargate`) or GiB (`cloud-run`).
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) memory: Option<f64>,
+    /// The processor (`fargate`); `x86` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) architecture: Option<Architecture>,
+    /// The GPU of a replica (`cloud-run`): `nvidia-l4`.
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) gpu: Option<String>,
+    /// Whether the GPU has zonal redundancy (`cloud-run`); `true` unless given, as it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) zonal_redundancy: Option<bool>,
+    /// How it is billed (`cloud-run`); `instance` with a GPU, otherwise `request`, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) billing: Option<Billing>,
+}
+
+/// The processor of a Fargate task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Architecture {
+    /// Intel and AMD.
+    X86,
+    /// Graviton.
+    Arm,
+}
+
+/// How a Cloud Run service is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum Billing {
+    /// While requests are served, and for each request.
+    Request,
+    /// For as long as an instance lives.
+    Instance,
+}
+
+fn zero_share() -> Text<Share> {
+    Text(Share::ZERO)
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How much a backend can serve, and how fast it grows.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Replicas {
+    /// Replicas that run, and are paid, whatever the load.
+    #[schemars(range(min = 0, max = 100_000))]
+    #[serde(default)]
+    pub(in crate::config) min: u32,
+    /// Replicas that its autoscaler never exceeds.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub(in crate::config) max: u32,
+    /// Requests per second that one replica serves within the objective.
+    pub(in crate::config) rps: Text<Rate>,
+    /// From the wish for a replica to its first answer.
+    #[serde(default = "no_time")]
+    pub(in crate::config) cold_start: Text<Duration>,
+}
+
+fn no_time() -> Text<Duration> {
+    seconds(0)
+}

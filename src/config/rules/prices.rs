@@ -18,16 +18,14 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 
 impl Rules<'_, '_> {
     pub(super) fn prices(&mut self, prices: &schema::Prices) -> Prices {
+        let (aws, gcp) = (self.aws(&prices.aws), self.gcp(&prices.gcp));
         let mut sources: Vec<PriceSource> = Vec::new();
         for (index, source) in prices.sources.iter().enumerate() {
             let element = format!("[{index}]");
             let path = ["prices", "sources", &element];
             let source = match source {
-                schema::PriceSource::Provider(Provider::Aws) => PriceSource::Aws(self.aws(&prices.aws)),
-                schema::PriceSource::Provider(Provider::Gcp) => match self.gcp(&prices.gcp) {
-                    Some(settings) => PriceSource::Gcp(settings),
-                    None => continue,
-                },
+                schema::PriceSource::Provider(Provider::Aws) => PriceSource::Aws(aws.clone()),
+                schema::PriceSource::Provider(Provider::Gcp) => PriceSource::Gcp(gcp.clone()),
                 schema::PriceSource::File(file) => self.price_file(&path, file),
             };
             if sources.iter().any(|known| known.name() == source.name()) {
@@ -79,18 +77,15 @@ impl Rules<'_, '_> {
         }
     }
 
-    /// `None` when the key cannot be read.
-    fn gcp(&mut self, gcp: &schema::Gcp) -> Option<GcpSettings> {
+    fn gcp(&mut self, gcp: &schema::Gcp) -> GcpSettings {
         self.within(&["prices", "gcp", "timeout"], gcp.timeout.0, TIMEOUT);
-        let api_key = match gcp.api_key.as_ref().map(|key| files::secret(key, self.dir)).transpose() {
-            Ok(key) => key,
-            Err(problem) => {
-                self.error(&["prices", "gcp", "api_key"], problem, None);
-                return None;
-            }
-        };
+        let api_key = gcp.api_key.as_ref().map(|key| files::secret(key, self.dir)).transpose();
+        let api_key = api_key.unwrap_or_else(|problem| {
+            self.error(&["prices", "gcp", "api_key"], problem, None);
+            None
+        });
         let endpoint = gcp.endpoint.as_ref().map(|url| url.0.0.clone());
-        Some(GcpSettings { endpoint, api_key, timeout: gcp.timeout.0 })
+        GcpSettings { endpoint, api_key, timeout: gcp.timeout.0 }
     }
 
     /// A backend whose provider nobody asks for prices.

@@ -169,8 +169,8 @@ fn imports_run_one_way() {
         ("signals", &["model"]),
         ("store", &["model"]),
         ("proxy", &["model", "signals"]),
-        // A configuration names price sources, and says how long their texts may be.
-        ("config", &["model", "signals"]),
+        // A configuration names price sources, and looks up fees in the tables of costs.
+        ("config", &["model", "cost", "signals"]),
         ("admin", &["model", "signals", "store", "config"]),
         ("telemetry", &["model", "signals", "config"]),
         (

@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::Failure;
+use super::{Failure, prices::needed};
 use crate::{
     config::{self, Settings},
-    model::{Offer, Timestamp},
+    model::Timestamp,
     signals::prices::{PriceBook, PriceFeed},
 };
 
@@ -50,12 +50,11 @@ fn check_prices(settings: &Settings) -> Result<(), Failure> {
         return Err(Failure::Input(faults.join("\n")));
     }
     for backend in &settings.backends {
-        let needed = |offer| match (&backend.node, offer) {
-            (None, _) => false,
-            (Some(node), Offer::Spot) => node.spot.get() > 0.0,
-            (Some(node), Offer::OnDemand) => node.spot.get() < 1.0,
-        };
-        for price in book.report(backend, now).iter().filter(|price| needed(price.offer)) {
+        // What a provider says is known only when it is asked: that is what `tradewind prices check` is for.
+        if settings.prices.sources.iter().any(|source| source.asks(backend.cloud)) {
+            continue;
+        }
+        for price in book.report(backend, now).iter().filter(|price| needed(backend, price.offer)) {
             if price.usd_per_hour.is_none() {
                 let (note, offer) = (price.note.as_deref().unwrap_or("it is missing"), price.offer.as_str());
                 eprintln!(

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod explain;
 mod overrides;
+mod prices;
 mod run;
 mod schema;
 mod status;
@@ -30,6 +31,8 @@ enum Command {
     Demo(demo::Args),
     /// Say all that is wrong with a configuration.
     Check(check::Args),
+    /// What every backend's node costs, on demand and spot, who says so, and how old that is.
+    Prices(prices::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
     /// What is going on, and why.
@@ -56,6 +59,7 @@ impl Cli {
             Command::Run(args) => run::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Prices(args) => prices::run(args).await,
             Command::Schema(args) => schema::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Explain(args) => explain::run(args).await,

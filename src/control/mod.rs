@@ -26,7 +26,9 @@ use tokio::sync::Notify;
 
 use crate::{
     config::Settings,
-    model::{Action, BackendId, Decision, Health, RouteId, RoutingTable, Timestamp},
+    model::{
+        Action, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable, Timestamp,
+    },
     policy::explain,
     proxy::Publisher,
     store::{EntryKind, JournalEntry, Overrides},
@@ -39,7 +41,7 @@ use scribe::{Note, Scribe};
 const MEMORY_BLOB: &str = "policy.json";
 
 /// Blob in which the last good prices outlive a restart.
-const PRICES_BLOB: &str = "prices.json";
+pub(crate) const PRICES_BLOB: &str = "prices.json";
 
 /// A reason that changes without a move is journaled at most so often for each route: prices that hover around a threshold
 /// must not fill the journal.
@@ -83,6 +85,8 @@ pub struct Control {
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
     turns: AtomicU64,
+    /// The revision of the price book that was written down last.
+    saved_prices: AtomicU64,
     draining: AtomicBool,
     wake: Notify,
 }
@@ -92,6 +96,7 @@ pub struct Control {
 struct Told {
     reasons: HashMap<RouteId, (&'static str, Timestamp)>,
     health: HashMap<BackendId, Health>,
+    prices: HashMap<(BackendId, Offer), Option<PriceState>>,
     shifts: BTreeMap<(RouteId, &'static str), u64>,
 }
 
@@ -126,7 +131,8 @@ impl Control {
         if moved || due {
             self.save_memory(brain);
         }
-        if due {
+        let revision = lock(&self.signals.book).revision();
+        if due || self.saved_prices.swap(revision, Relaxed) != revision {
             self.save_prices(&active.settings);
         }
         let Turn { routes, spent_usd, .. } = turn;
@@ -176,9 +182,50 @@ impl Control {
                     let body = json!({ "backend": backend, "health": view.health, "why": why });
                     self.note(now, EntryKind::Health, None, body);
                 }
+                for (offer, price) in [(Offer::Spot, &view.spot), (Offer::OnDemand, &view.on_demand)] {
+                    self.tell_price(&mut told, backend, offer, price.as_ref(), now);
+                }
             }
         }
         moved
+    }
+
+    /// Journals and logs that a price became known, or can be trusted more or less than before.
+    fn tell_price(
+        &self,
+        told: &mut Told,
+        backend: &BackendId,
+        offer: Offer,
+        price: Option<&Price>,
+        now: Timestamp,
+    ) {
+        let state = price.map(|price| price.state);
+        let before = told.prices.insert((backend.clone(), offer), state).flatten();
+        if before == state {
+            return;
+        }
+        let name = |state: Option<PriceState>| state.map_or("missing", PriceState::as_str);
+        let why = price.and_then(|price| price.note.as_deref());
+        match state {
+            Some(PriceState::Fresh) => {
+                tracing::info!(%backend, %offer, before = name(before), "the price is fresh")
+            }
+            _ => {
+                let why = why.unwrap_or("no source states it");
+                tracing::warn!(%backend, %offer, before = name(before), "the price is {}: {why}", name(state));
+            }
+        }
+        let body = json!({
+            "backend": backend,
+            "offer": offer,
+            "before": name(before),
+            "state": name(state),
+            "usd_per_hour": price.map(|price| price.usd_per_hour),
+            "source": price.map(|price| &price.source),
+            "fetched_at": price.map(|price| price.fetched_at),
+            "why": why,
+        });
+        self.note(now, EntryKind::Price, None, body);
     }
 
     fn note(&self, at: Timestamp, kind: EntryKind, route: Option<RouteId>, body: serde_json::Value) {

@@ -197,6 +197,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         config_error: ArcSwapOption::empty(),
         reload_failures: Default::default(),
         turns: Default::default(),
+        saved_prices: Default::default(),
         draining: AtomicBool::new(false),
         wake: tokio::sync::Notify::new(),
     };

@@ -103,11 +103,27 @@ impl Log {
     }
 }
 
+/// The program, which finds credentials of providers in `dir` and nowhere else.
+pub fn command(dir: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .env_remove("RUST_LOG")
+        .env("HOME", dir)
+        .env("AWS_SHARED_CREDENTIALS_FILE", dir.join("aws-credentials"))
+        .env("AWS_CONFIG_FILE", dir.join("aws-config"))
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    for name in
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
 fn spawn(dir: &Path) -> (Child, Log) {
-    let mut child = Command::new(BINARY)
+    let mut child = command(dir)
         .args(["run", "--config"])
         .arg(dir.join("t.toml"))
-        .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -31,6 +31,7 @@ pub struct PriceBook {
     max_step: f64,
     pub(super) feeds: Vec<Feed>,
     pub(super) markets: HashMap<Market, BTreeMap<Slot, Entry>>,
+    revision: u64,
 }
 
 /// What a backend looks up: everything about a price but its zone.
@@ -169,6 +170,7 @@ impl PriceBook {
             max_step: settings.max_step,
             feeds: Vec::new(),
             markets: HashMap::new(),
+            revision: 0,
         };
         book.reconfigure(settings);
         book
@@ -243,6 +245,9 @@ impl PriceBook {
         let verdict = judge(quote.usd_per_hour, entry.good.as_ref(), entry.doubt.as_ref(), now, limits);
         match verdict {
             Verdict::Believe(usd_per_hour) => {
+                let known = entry.good.as_ref().is_some_and(|good| good.usd_per_hour == usd_per_hour);
+                self.revision += u64::from(!known);
+                let entry = self.entry(&quote.key, source);
                 entry.good = Some(Good { usd_per_hour, observed_at: quote.at, fetched_at: now });
                 entry.doubt.take()?;
                 Some(News::Cleared {
@@ -269,6 +274,11 @@ impl PriceBook {
         };
         let slot = Slot { zone: key.zone.clone(), source: source.clone() };
         self.markets.entry(market).or_default().entry(slot).or_default()
+    }
+
+    /// Grows whenever a price becomes known or changes.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Whether something that `source` says is not believed.

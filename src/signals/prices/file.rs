@@ -145,6 +145,16 @@ impl FileSource {
         Some(Ok(quotes))
     }
 
+    /// Every price that held at some time from `since` to `until`, oldest first for each key; the first of a key may begin
+    /// before.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not a price file.
+    pub(super) fn between(&self, since: Timestamp, until: Timestamp) -> Result<Vec<Quote>, FeedFault> {
+        let (content, _) = read(&self.path)?;
+        Ok(PriceTable::parse(&self.path.display().to_string(), &content)?.between(since, until))
+    }
+
     /// Whether the file was read.
     fn read_if_changed(&mut self, now: Timestamp) -> Result<bool, FeedFault> {
         let state = stat(&self.path)?;

@@ -17,6 +17,7 @@ mod fetch;
 mod file;
 pub mod gcp;
 mod guard;
+mod history;
 mod provider;
 mod saved;
 mod table;
@@ -28,6 +29,7 @@ pub use book::{FeedStatus, News, PriceBook};
 pub use feed::PriceFeed;
 pub use fetch::{Fetched, Finding, Want};
 pub use file::FileSource;
+pub use history::{PriceChange, PriceHistory, PriceSeries, history};
 pub use view::{PriceReport, ReportState};
 
 /// Shortest time after which a live source may confirm its own implausible price.

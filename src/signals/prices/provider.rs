@@ -31,7 +31,7 @@ pub(super) struct ProviderSource {
 enum Service {
     Aws(AwsPrices),
     /// Connected with the first fetch: without credentials there is nothing to connect.
-    Gcp(GcpSettings, Option<GcpPrices>),
+    Gcp(GcpSettings, Option<Box<GcpPrices>>),
 }
 
 /// How often prices are asked for.
@@ -141,11 +141,11 @@ impl Service {
 
 async fn connect<'a>(
     settings: &GcpSettings,
-    connected: &'a mut Option<GcpPrices>,
+    connected: &'a mut Option<Box<GcpPrices>>,
 ) -> Result<&'a GcpPrices, FeedFault> {
     let gcp = match connected.take() {
         Some(gcp) => gcp,
-        None => GcpPrices::connect(settings).await?,
+        None => Box::new(GcpPrices::connect(settings).await?),
     };
     Ok(connected.insert(gcp))
 }

@@ -81,6 +81,22 @@ impl PriceTable {
         self.series.iter().filter_map(newest).collect()
     }
 
+    /// The rows of every key that hold at some time from `since` to `until`, oldest first for each key.
+    pub(super) fn between(&self, since: Timestamp, until: Timestamp) -> Vec<Quote> {
+        let holding = |series: &Series| {
+            let begun = series.rows.partition_point(|(at, _)| *at <= since);
+            let end = series.rows.partition_point(|(at, _)| *at <= until);
+            let rows = series.rows.get(begun.saturating_sub(1)..end).unwrap_or_default();
+            let quote = |(at, usd_per_hour): &(Timestamp, f64)| Quote {
+                key: series.key.clone(),
+                at: *at,
+                usd_per_hour: *usd_per_hour,
+            };
+            rows.iter().map(quote).collect::<Vec<_>>()
+        };
+        self.series.iter().flat_map(holding).collect()
+    }
+
     /// When the next row after `time` begins to hold.
     pub(super) fn next_change(&self, time: Timestamp) -> Option<Timestamp> {
         let next = |series: &Series| {

@@ -163,7 +163,7 @@ impl PriceBook {
 
     fn choose(&self, backend: &Backend, node: &Node, offer: Offer, now: Timestamp) -> Option<InUse> {
         let candidates = self.market(backend, node, offer)?.iter().filter_map(|(slot, entry)| {
-            let good = entry.good.as_ref().filter(|_| serves(backend, slot))?;
+            let good = entry.good.as_ref().filter(|_| serves(backend, slot.zone.as_deref()))?;
             let rank = self.feeds.iter().position(|feed| feed.source == slot.source)?;
             Some(Candidate { slot, entry, good, stale: self.is_stale(good, now), rank })
         });
@@ -256,7 +256,7 @@ impl PriceBook {
             backend.region
         );
         let stated = self.market(backend, node, offer).into_iter().flatten();
-        for (slot, entry) in stated.filter(|(slot, _)| serves(backend, slot)) {
+        for (slot, entry) in stated.filter(|(slot, _)| serves(backend, slot.zone.as_deref())) {
             if let Some(doubt) = &entry.doubt {
                 note.push_str(&format!(
                     "; {} says something that is not believed: {}",
@@ -274,9 +274,9 @@ impl PriceBook {
 }
 
 /// Whether a price counts for the zones of `backend`.
-fn serves(backend: &Backend, slot: &Slot) -> bool {
-    let Some(zone) = &slot.zone else { return true };
-    backend.zones.is_empty() || backend.zones.iter().any(|name| **name == **zone)
+pub(super) fn serves(backend: &Backend, zone: Option<&str>) -> bool {
+    let Some(zone) = zone else { return true };
+    backend.zones.is_empty() || backend.zones.iter().any(|name| name == zone)
 }
 
 /// The spot price in use, given the on-demand price.

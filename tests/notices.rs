@@ -108,6 +108,37 @@ fn an_interruption_raises_the_rate_and_the_cost() {
 }
 
 #[test]
+fn a_configured_rate_comes_first_and_counts_the_work_that_is_lost() {
+    let (_spot, _steady, config) = two(10);
+    let text = config.text();
+    let learning = "spot = \"100%\" }";
+    assert!(text.contains(learning));
+    let configured = "spot = \"100%\", interruptions = { per_node_hour = 0.01, work_lost = \"30m\" } }";
+    let tradewind = Tradewind::start(&config);
+    let receipt = send(&tradewind, json!({ "backend": "spot", "kind": "preemption", "nodes": 1 }));
+    assert_eq!(receipt["interruptions"]["basis"], "learned");
+
+    tradewind.put("t.toml", &text.replace(learning, configured));
+    eventually("the configuration is taken up", || rate(&tradewind) == (0.01, "configured".into()));
+    let explained = tradewind.explain();
+    assert_eq!(of(&explained, "inputs", "spot")["interruption_seconds"], 5400.0);
+    let unit = &of(&explained, "backends", "spot")["unit_cost"];
+    assert!(close(unit["interruption"].as_f64().unwrap(), 0.1 * 0.01 * 1.5), "{unit}");
+    let receipt = send(&tradewind, json!({ "backend": "spot", "kind": "preemption", "nodes": 1 }));
+    assert_eq!(
+        (&receipt["outcome"], &receipt["interruptions"]["basis"]),
+        (&"counted".into(), &"configured".into())
+    );
+
+    tradewind.put("t.toml", &text);
+    // What arrived meanwhile was learned.
+    eventually("what was learned counts again", || {
+        let (learned, basis) = rate(&tradewind);
+        basis == "learned" && close(learned, (ASSUMED * 20.0 + 2.0) / 20.0)
+    });
+}
+
+#[test]
 fn traffic_leaves_where_nodes_are_taken_back_too_often() {
     let (_spot, _steady, config) = two(0);
     let tradewind = Tradewind::start(&config);

@@ -111,10 +111,7 @@ fn cloud_run_is_billed_by_request_or_by_instance() {
     };
     let request = of("vcpus = 8, memory = 32");
     // 0.000024 USD a vCPU-second, 0.0000025 a GiB-second, 0.40 USD a million requests (us-central1).
-    assert!(
-        close(request.usd_per_replica_hour, 3600.0 * (8.0 * 0.000_024 + 32.0 * 0.000_002_5)),
-        "{request:?}"
-    );
+    assert!(close(request.usd_per_replica_hour, 3600.0 * (8.0 * 0.000_024 + 32.0 * 0.000_002_5)), "{request:?}");
     assert!(close(request.usd_per_request, 0.4e-6), "{request:?}");
     let instance = of("vcpus = 8, memory = 32, gpu = \"nvidia-l4\"");
     assert_eq!(instance.usd_per_request, 0.0);
@@ -169,11 +166,8 @@ fn ones_own_fees_take_the_place_of_the_tables() {
     let text = format!("{GOOD}[fees]\nfile = \"fees.csv\"");
     let loaded = config::parse(&text, &dir.path().join("t.toml")).unwrap_or_else(|f| panic!("{f}"));
     assert_eq!(loaded.settings.backends[0].egress_usd_per_gb, Some(0.04));
-    std::fs::write(
-        dir.path().join("fees.csv"),
-        format!("{header}aws,internet-egress,*,us-east-1,GB,0,free,2026-01-31,x\n"),
-    )
-    .expect("written");
+    std::fs::write(dir.path().join("fees.csv"), format!("{header}aws,internet-egress,*,us-east-1,GB,0,free,2026-01-31,x\n"))
+        .expect("written");
     let faults = config::parse(&text, &dir.path().join("t.toml")).expect_err("a fault").to_string();
     assert!(faults.contains("fees.file: fees.csv, line 2, column 7"), "{faults}");
     assert_snapshot!(and("[fees]\nfile = \"none.csv\""), @"

@@ -19,8 +19,12 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    admin::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
-    model::{Override, RouteId, Timestamp},
+    admin::views::{
+        Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
+        Status,
+    },
+    model::{BackendId, Override, RouteId, Timestamp},
+    signals::notices::NewNotice,
     store::journal::{JournalQuery, QUERY_ENTRIES_MAX},
 };
 
@@ -34,7 +38,7 @@ const DECISIONS_DEFAULT: usize = 100;
 const NAMES_SHOWN_MAX: usize = 10;
 
 /// What `GET /` answers.
-const INDEX: [(&str, &str); 14] = [
+const INDEX: [(&str, &str); 15] = [
     ("GET /livez", "whether the process lives; no authentication"),
     ("GET /readyz", "whether traffic should be sent here; no authentication"),
     ("GET /metrics", "metrics as text"),
@@ -46,6 +50,7 @@ const INDEX: [(&str, &str); 14] = [
     ("POST /v1/overrides", "set an override; role operator"),
     ("GET /v1/overrides/{id}", "one override that holds now"),
     ("DELETE /v1/overrides/{id}", "end an override; role operator"),
+    ("POST /v1/notices?backend=", "say that nodes of a backend go away; role operator"),
     ("GET /v1/config", "the configuration in force, without secrets; role admin"),
     ("POST /v1/reload", "read the configuration again; role admin"),
     ("GET /", "this list"),
@@ -80,6 +85,7 @@ pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard) -> Router {
         .route("/v1/prices", get(prices))
         .route("/v1/overrides", get(overrides).post(add_override))
         .route("/v1/overrides/{id}", get(one_override).delete(end_override))
+        .route("/v1/notices", post(notice))
         .route("/v1/config", get(config))
         .route("/v1/reload", post(reload))
         .fallback(unknown_path)
@@ -211,14 +217,17 @@ impl DecisionsQuery {
     }
 }
 
+fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+    query.map(|Query(query)| query).map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{}.", error.body_text()))
+    })
+}
+
 async fn decisions(
     State(desk): At,
     query: Result<Query<DecisionsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(query) = query.map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{}.", error.body_text()))
-    })?;
-    let query = query.parse()?;
+    let query = read_query(query)?.parse()?;
     let entries = blocking(move || desk.journal(&query))
         .await?
         .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unreadable", error))?;
@@ -271,6 +280,47 @@ fn unknown_override(id: &str) -> Problem {
     )
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoticeQuery {
+    backend: Option<String>,
+}
+
+async fn notice(
+    State(desk): At,
+    Operator(author): Operator,
+    query: Result<Query<NoticeQuery>, QueryRejection>,
+    request: Request,
+) -> Result<(StatusCode, Json<NoticeReceipt>), Problem> {
+    let addressed = read_query(query)?.backend.filter(|name| !name.is_empty());
+    // AWS Node Termination Handler writes the description of an event with its line break into its template.
+    let new: NewNotice = body::read_json_unescaped(request).await?;
+    let backend = backend_of(addressed, &new)?;
+    let receipt = blocking(move || desk.notice(backend, new, &author)).await??;
+    Ok((StatusCode::ACCEPTED, Json(receipt)))
+}
+
+/// Whose nodes a notice is about: by the address it was sent to, or by itself.
+fn backend_of(addressed: Option<String>, new: &NewNotice) -> Result<BackendId, Problem> {
+    let addressed = addressed.map(|name| name.parse::<BackendId>()).transpose().map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("`backend`: {error}."))
+    })?;
+    match (addressed, &new.backend) {
+        (Some(addressed), Some(named)) if addressed != *named => Err(invalid_notice(format!(
+            "The body is about the backend `{named}`, the address has `backend={addressed}`; they must agree."
+        ))),
+        (Some(addressed), _) => Ok(addressed),
+        (None, Some(named)) => Ok(named.clone()),
+        (None, None) => Err(invalid_notice(
+            "It does not say whose nodes go: send `backend` in the body, or to `/v1/notices?backend=NAME`.",
+        )),
+    }
+}
+
+fn invalid_notice(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_notice", detail)
+}
+
 async fn config(State(desk): At, Admin(_): Admin) -> Result<Json<Value>, Problem> {
     blocking(move || desk.config()).await.map(Json)
 }
@@ -312,6 +362,15 @@ impl From<OverrideError> for Problem {
             OverrideError::NotStored(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
         };
         Problem::new(status, code, error.to_string())
+    }
+}
+
+impl From<NoticeError> for Problem {
+    fn from(error: NoticeError) -> Problem {
+        match error {
+            NoticeError::Invalid(why) => invalid_notice(why),
+            NoticeError::TooMany(why) => Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_notices", why),
+        }
     }
 }
 

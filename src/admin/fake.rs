@@ -10,10 +10,16 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{Desk, Options};
 use crate::{
-    admin::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
+    admin::views::{
+        Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
+        Status,
+    },
     config::{Fault, Faults, Role, Secret, Severity, Token},
-    model::{Fallback, Override},
-    signals::prices::PriceReport,
+    model::{BackendId, Fallback, InterruptionRate, Override, RateBasis},
+    signals::{
+        notices::{NewNotice, Notice, Outcome},
+        prices::PriceReport,
+    },
     store::journal::JournalQuery,
 };
 
@@ -26,6 +32,10 @@ pub(crate) struct FakeDesk {
     pub(crate) overrides: Mutex<Vec<OverrideStatus>>,
     /// What adding an override fails with.
     pub(crate) refusal: Option<fn(String) -> OverrideError>,
+    /// Who sent what.
+    pub(crate) notices: Mutex<Vec<(String, Notice)>>,
+    /// What a notice fails with.
+    pub(crate) notice_refusal: Option<fn(String) -> NoticeError>,
     /// What a reload fails with.
     pub(crate) reload_refusal: Option<fn() -> ReloadError>,
     /// Adding an override says here that it has begun, and waits until the sender of the second is dropped.
@@ -116,6 +126,17 @@ impl Desk for FakeDesk {
         let mut overrides = self.overrides.lock().unwrap();
         let index = overrides.iter().position(|o| o.item.id == id);
         Ok(index.map(|index| overrides.remove(index).item))
+    }
+
+    fn notice(&self, backend: BackendId, new: NewNotice, author: &str) -> Result<NoticeReceipt, NoticeError> {
+        if let Some(refusal) = self.notice_refusal {
+            return Err(refusal("refused for the test".into()));
+        }
+        let notice = new.of(backend, "2026-03-02T10:00:00Z".parse().unwrap());
+        self.notices.lock().unwrap().push((author.into(), notice.clone()));
+        let interruptions = InterruptionRate { per_node_hour: 0.487, basis: RateBasis::Learned };
+        let outcome = Outcome::Counted { nodes: 2.0 };
+        Ok(NoticeReceipt { notice, outcome, interruptions: Some(interruptions) })
     }
 
     fn config(&self) -> Value {

@@ -163,7 +163,7 @@ pub(super) async fn check(
     }
 }
 
-/// A caller that may set and end overrides; holds the name.
+/// A caller that may set and end overrides, and send notices; holds the name.
 pub(super) struct Operator(pub(super) String);
 
 /// A caller that may see and reload the configuration; holds the name.

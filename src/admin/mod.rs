@@ -21,10 +21,13 @@ mod tests;
 pub use server::serve;
 
 use crate::{
-    admin::views::{Explanation, NewOverride, OverrideError, OverrideStatus, ReloadError, Status},
+    admin::views::{
+        Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
+        Status,
+    },
     config::{Tls, Token},
-    model::Override,
-    signals::prices::PriceReport,
+    model::{BackendId, Override},
+    signals::{notices::NewNotice, prices::PriceReport},
     store::journal::JournalQuery,
 };
 
@@ -61,6 +64,12 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// When its end cannot be stored; then it still holds.
     fn end_override(&self, id: &str, author: &str) -> Result<Option<Override>, OverrideError>;
+
+    /// Takes a notice about a backend. Once this returns it counts; it is on disk about a second later.
+    ///
+    /// # Errors
+    /// When it makes no sense, or when too many arrive; then nothing has changed.
+    fn notice(&self, backend: BackendId, new: NewNotice, author: &str) -> Result<NoticeReceipt, NoticeError>;
 
     /// The configuration in force, without secrets.
     fn config(&self) -> serde_json::Value;

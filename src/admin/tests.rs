@@ -23,7 +23,12 @@ use crate::{
     config::Tls,
 };
 
+/// Calls about notices, in a file of their own for its length.
+mod notices;
+
 const DRAIN: &str = r#"{"kind": "drain", "backend": "eks", "ttl": "30m", "reason": "incident"}"#;
+
+const NOTICE: &str = r#"{"backend": "eks", "kind": "spot-interruption", "nodes": 2, "id": "e1"}"#;
 
 struct Answer {
     status: u16,
@@ -187,7 +192,8 @@ async fn scripts_of_other_pages_change_nothing() {
         "sec-fetch-site: cross-site",
         "sec-fetch-site: same-site",
     ] {
-        for call in ["POST /v1/overrides", "POST /v1/reload", "DELETE /v1/overrides/o-1"] {
+        for call in ["POST /v1/overrides", "POST /v1/notices", "POST /v1/reload", "DELETE /v1/overrides/o-1"]
+        {
             let answer = ask(server.address, call, &[foreign], DRAIN).await;
             assert_eq!((answer.status, answer.code().as_str()), (403, "foreign_origin"), "{call} {foreign}");
         }
@@ -215,6 +221,7 @@ async fn each_role_may_do_its_part() {
         ("GET /v1/overrides", "", [200, 200, 200]),
         ("POST /v1/overrides", DRAIN, [403, 201, 201]),
         ("DELETE /v1/overrides/o-9", "", [403, 404, 404]),
+        ("POST /v1/notices", NOTICE, [403, 202, 202]),
         ("GET /v1/config", "", [403, 403, 200]),
         ("POST /v1/reload", "", [403, 403, 200]),
     ];
@@ -233,6 +240,9 @@ async fn each_role_may_do_its_part() {
     }
     let authors: Vec<String> = desk.overrides.lock().unwrap().iter().map(|o| o.item.author.clone()).collect();
     assert_eq!(authors, ["oncall", "root"]);
+    let senders: Vec<String> =
+        desk.notices.lock().unwrap().iter().map(|(author, _)| author.clone()).collect();
+    assert_eq!(senders, ["oncall", "root"]);
 }
 
 #[tokio::test]
@@ -279,6 +289,14 @@ async fn refusals_say_why() {
         ("POST /v1/overrides", "content-type: text/plain", DRAIN, 415, "unsupported_media_type"),
         ("POST /v1/overrides", json, &huge, 413, "body_too_large"),
         ("POST /v1/overrides", "transfer-encoding: chunked", &chunked, 413, "body_too_large"),
+        ("POST /v1/notices", json, "{\"kind\": ", 400, "malformed_json"),
+        ("POST /v1/notices", json, "{\"kind\": \"spot\"}", 422, "invalid_body"),
+        ("POST /v1/notices", json, "{\"kind\": \"other\", \"nodes\": 1}", 422, "invalid_notice"),
+        ("POST /v1/notices?backend=gke", json, NOTICE, 422, "invalid_notice"),
+        ("POST /v1/notices?backend=a%20b", json, NOTICE, 400, "bad_query"),
+        ("POST /v1/notices?backnd=eks", json, NOTICE, 400, "bad_query"),
+        ("POST /v1/notices", "content-type: text/plain", NOTICE, 415, "unsupported_media_type"),
+        ("POST /v1/notices", json, &huge, 413, "body_too_large"),
         ("GET /v1/decisions?limit=0", json, "", 400, "bad_query"),
         ("GET /v1/decisions?limit=many", json, "", 400, "bad_query"),
         ("GET /v1/decisions?since=yesterday", json, "", 400, "bad_query"),
@@ -450,17 +468,23 @@ async fn the_documented_commands_work() {
         let path = words.iter().find_map(|word| word.strip_prefix(BASE)).unwrap();
         let method = after("-X").unwrap_or("GET");
         let answer = ask(server.address, &format!("{method} {path}"), &[], after("-d").unwrap_or("")).await;
-        assert!(matches!(answer.status, 200 | 201), "{line}: {}", answer.body);
+        assert!(matches!(answer.status, 200..=202), "{line}: {}", answer.body);
         asked.push(format!("{method} {}", path.split('?').next().unwrap()));
     }
-    for call in ["GET /v1/status", "POST /v1/overrides", "DELETE /v1/overrides/o-1", "POST /v1/reload"] {
+    for call in [
+        "GET /v1/status",
+        "POST /v1/overrides",
+        "DELETE /v1/overrides/o-1",
+        "POST /v1/notices",
+        "POST /v1/reload",
+    ] {
         assert!(asked.iter().any(|asked| asked == call), "{call} has no example");
     }
 }
 
 #[test]
 fn the_documented_answers_are_what_is_answered() {
-    use crate::admin::views::{Explanation, OverrideStatus, Status};
+    use crate::admin::views::{Explanation, NoticeReceipt, OverrideStatus, Status};
     let page = include_str!("../../docs/admin-api.md");
     let example = |heading: &str| -> Value {
         let section = page.split_once(heading).unwrap_or_else(|| panic!("no {heading}")).1;
@@ -476,4 +500,5 @@ fn the_documented_answers_are_what_is_answered() {
     same::<Explanation>(example("### `GET /v1/routes/{route}/explain`"));
     same::<Vec<crate::signals::prices::PriceReport>>(example("### `GET /v1/prices`")["prices"].clone());
     same::<OverrideStatus>(example("### `POST /v1/overrides`"));
+    same::<NoticeReceipt>(example("### `POST /v1/notices?backend=`"));
 }

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    BackendId, Cause, Decision, Fallback, Health, OverrideKind, RouteId, Share, Timestamp, UnitCost,
+use crate::{
+    model::{
+        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, OverrideKind, RouteId, Share,
+        Timestamp, UnitCost,
+    },
+    signals::notices::{Notice, Outcome},
 };
 
 /// `GET /v1/status`.
@@ -132,6 +136,15 @@ pub struct CostInputs {
     pub rps_per_replica: Option<f64>,
     /// Replicas that are paid whatever the load.
     pub replicas_min: Option<u32>,
+    /// USD for an hour of a node's disks.
+    #[serde(default)]
+    pub disk_usd_per_hour: Option<f64>,
+    /// How often a spot node is taken back, and how that is known; `None` without spot nodes.
+    #[serde(default)]
+    pub interruptions: Option<InterruptionRate>,
+    /// Time of a node that an interruption costs: the cold start of its successor and the work that is done again, in seconds.
+    #[serde(default)]
+    pub interruption_seconds: Option<f64>,
     /// USD for 10^9 bytes on the way to the client; `None` if nobody knows.
     pub egress_usd_per_gb: Option<f64>,
 }
@@ -184,6 +197,29 @@ pub enum OverrideError {
     /// It could not be stored for another reason: 503.
     #[error("{0}")]
     NotStored(String),
+}
+
+/// What became of `POST /v1/notices`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoticeReceipt {
+    /// What the notice was taken for.
+    pub notice: Notice,
+    /// Whether it counts.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// How often a spot node of the backend is taken back, from now on, and how that is known; `None` without spot nodes.
+    pub interruptions: Option<InterruptionRate>,
+}
+
+/// Why a notice was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum NoticeError {
+    /// It makes no sense: 422.
+    #[error("{0}")]
+    Invalid(String),
+    /// Too many arrive: 429.
+    #[error("{0}")]
+    TooMany(String),
 }
 
 /// Why a reload was refused. The running configuration stays.

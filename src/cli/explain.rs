@@ -11,8 +11,8 @@ use super::{
     table::{self, Align, Cell, Ink, Table, UNKNOWN},
 };
 use crate::{
-    admin::views::Explanation,
-    model::{Decision, Rule, Verdict, units::percent},
+    admin::views::{CostInputs, Explanation},
+    model::{Decision, InterruptionRate, RateBasis, Rule, UnitCost, Verdict, units::percent},
     signals::prices::{PriceReport, ReportState},
 };
 
@@ -108,16 +108,35 @@ fn recipes(explanation: &Explanation) -> String {
         let _ = writeln!(
             out,
             "  {}: ({} spot + {} on demand) / ({per_node} replicas a node x {rps} requests/s x 3600) x 1000, \
-             free up to {} replicas; egress {:.0} bytes x {} USD/GB",
+             free up to {} replicas; egress {:.0} bytes x {} USD/GB{}",
             inputs.backend,
             percent(spot),
             percent(1.0 - spot),
             inputs.replicas_min.unwrap_or_default(),
             explanation.response_bytes,
-            inputs.egress_usd_per_gb.map_or("unknown".into(), |usd| usd.to_string())
+            inputs.egress_usd_per_gb.map_or("unknown".into(), |usd| usd.to_string()),
+            interruptions(inputs),
         );
     }
     out
+}
+
+/// What interruptions add to the node's time, and how their rate is known. Nothing where nothing can be taken back.
+fn interruptions(inputs: &CostInputs) -> String {
+    let (Some(InterruptionRate { per_node_hour, basis }), Some(seconds)) =
+        (inputs.interruptions, inputs.interruption_seconds)
+    else {
+        return String::new();
+    };
+    let basis = match basis {
+        RateBasis::Configured => "configured",
+        RateBasis::Learned => "learned from notices",
+        RateBasis::Assumed => "assumed, no notice has arrived",
+    };
+    format!(
+        "; interruptions {per_node_hour:.4} a spot node-hour ({basis}), each costs {} of a node",
+        table::span(seconds)
+    )
 }
 
 fn rule_sentence(rule: &Rule) -> String {
@@ -129,22 +148,28 @@ fn rule_sentence(rule: &Rule) -> String {
 }
 
 fn costs_table(decision: &Decision) -> Table {
-    let mut columns = Table::new(&[
-        ("BACKEND", Align::Left),
-        ("COMPUTE", Align::Right),
-        ("EGRESS", Align::Right),
-        ("SUM", Align::Right),
-        ("AT PRESENT LOAD", Align::Right),
-    ]);
+    // Terms that no backend has would only make the line longer; so the columns always add up.
+    let terms: Vec<(usize, String)> = UnitCost::default()
+        .terms()
+        .iter()
+        .enumerate()
+        .filter(|(place, (name, _))| {
+            let costs = decision.backends.iter().filter_map(|verdict| verdict.unit_cost);
+            matches!(*name, "compute" | "egress")
+                || costs.map(|cost| cost.terms()[*place].1).any(|usd| usd != 0.0)
+        })
+        .map(|(place, (name, _))| (place, name.to_uppercase()))
+        .collect();
+    let mut heads = vec![("BACKEND", Align::Left)];
+    heads.extend(terms.iter().map(|(_, name)| (name.as_str(), Align::Right)));
+    heads.extend([("SUM", Align::Right), ("AT PRESENT LOAD", Align::Right)]);
+    let mut columns = Table::new(&heads);
     let or_unknown = |amount: Option<f64>| Cell::from(amount.map_or(UNKNOWN.into(), table::usd_aligned));
     for Verdict { backend, unit_cost, marginal_usd_per_1k, .. } in &decision.backends {
-        columns.row([
-            backend.as_str().into(),
-            or_unknown(unit_cost.map(|cost| cost.compute)),
-            or_unknown(unit_cost.map(|cost| cost.egress)),
-            or_unknown(unit_cost.map(|cost| cost.total())),
-            or_unknown(*marginal_usd_per_1k),
-        ]);
+        let mut row: Vec<Cell> = vec![backend.as_str().into()];
+        row.extend(terms.iter().map(|(place, _)| or_unknown(unit_cost.map(|cost| cost.terms()[*place].1))));
+        row.extend([or_unknown(unit_cost.map(|cost| cost.total())), or_unknown(*marginal_usd_per_1k)]);
+        columns.row(row);
     }
     columns
 }
@@ -216,8 +241,8 @@ fn prices_table(prices: &[PriceReport]) -> Table {
 mod tests {
     use super::*;
     use crate::{
-        admin::views::{CostInputs, LastMove},
-        model::{Action, Cause, Fallback, Offer, Reason, Share, UnitCost},
+        admin::views::LastMove,
+        model::{Action, Cause, Fallback, Offer, Reason, Share},
     };
 
     fn verdict(name: &str, share: f64, compute: f64) -> Verdict {
@@ -230,9 +255,14 @@ mod tests {
             limit: 1.0,
             planned_rps: 40.0 * share,
             ready_rps: Some(24.0),
-            unit_cost: Some(UnitCost { compute, egress: 0.0009, ..UnitCost::default() }),
-            average_usd_per_1k: Some(compute + 0.0009),
-            marginal_usd_per_1k: Some(compute + 0.0009),
+            unit_cost: Some(UnitCost {
+                compute,
+                interruption: 0.0003,
+                egress: 0.0009,
+                ..UnitCost::default()
+            }),
+            average_usd_per_1k: Some(compute + 0.0012),
+            marginal_usd_per_1k: Some(compute + 0.0012),
         }
     }
 
@@ -287,6 +317,9 @@ mod tests {
                 replicas_per_node: Some(1.0),
                 rps_per_replica: Some(12.0),
                 replicas_min: Some(2),
+                disk_usd_per_hour: Some(0.0),
+                interruptions: Some(InterruptionRate { per_node_hour: 0.387, basis: RateBasis::Assumed }),
+                interruption_seconds: Some(240.0),
                 egress_usd_per_gb: Some(0.09),
             }],
             response_bytes: 10_000.0,
@@ -317,11 +350,11 @@ mod tests {
           last move             2026-03-01 08:00:00Z: gke-usc1 may serve again
 
         One more request, in USD per 1,000
-          BACKEND     COMPUTE     EGRESS        SUM  AT PRESENT LOAD
-          eks-use1  $0.012400  $0.000900  $0.013300        $0.013300
-          gke-usc1  $0.011300  $0.000900  $0.012200        $0.012200
-          gke-euw4          -          -          -                -
-          eks-use1: (90% spot + 10% on demand) / (1 replicas a node x 12 requests/s x 3600) x 1000, free up to 2 replicas; egress 10000 bytes x 0.09 USD/GB
+          BACKEND     COMPUTE  INTERRUPTION     EGRESS        SUM  AT PRESENT LOAD
+          eks-use1  $0.012400     $0.000300  $0.000900  $0.013600        $0.013600
+          gke-usc1  $0.011300     $0.000300  $0.000900  $0.012500        $0.012500
+          gke-euw4          -             -          -          -                -
+          eks-use1: (90% spot + 10% on demand) / (1 replicas a node x 12 requests/s x 3600) x 1000, free up to 2 replicas; egress 10000 bytes x 0.09 USD/GB; interruptions 0.3870 a spot node-hour (assumed, no notice has arrived), each costs 4 min 0 s of a node
 
         Shares
           BACKEND   SHARE  TARGET  LIMIT  PLANNED RPS  READY RPS  MAY SERVE

@@ -4,6 +4,7 @@ mod admin_client;
 mod check;
 mod demo;
 mod explain;
+mod notice;
 mod overrides;
 mod prices;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
     Explain(explain::Args),
     /// Drain, pin, cap or freeze for a while; list and end overrides.
     Override(overrides::Args),
+    /// Say that nodes of a backend go away.
+    Notice(notice::Args),
 }
 
 /// Why a command did not do what it was asked to; decides the exit code.
@@ -64,6 +67,7 @@ impl Cli {
             Command::Status(args) => status::run(args).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Override(args) => overrides::run(args).await,
+            Command::Notice(args) => notice::run(args).await,
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -80,14 +80,15 @@ impl<T: Into<String>> From<T> for Cell {
 /// Rows under a header, in columns as wide as their widest text. Widths count characters.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(String, Align)>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// An empty table with these column names.
-    pub(super) fn new(columns: &[(&'static str, Align)]) -> Table {
-        Table { columns: columns.to_vec(), rows: Vec::new() }
+    pub(super) fn new(columns: &[(&str, Align)]) -> Table {
+        let columns = columns.iter().map(|(name, align)| ((*name).to_owned(), *align)).collect();
+        Table { columns, rows: Vec::new() }
     }
 
     /// Adds a row. Cells beyond the columns are not shown.
@@ -98,7 +99,7 @@ impl Table {
     /// The table as lines, each after `indent` and without spaces at its end.
     pub(super) fn render(&self, indent: &str, ink: Ink) -> String {
         let widths: Vec<usize> = (0..self.columns.len()).map(|index| self.width(index)).collect();
-        let header = self.columns.iter().map(|(name, _)| (*name, ink.strong(name)));
+        let header = self.columns.iter().map(|(name, _)| (name.as_str(), ink.strong(name)));
         let mut out = self.line(indent, &widths, header);
         for row in &self.rows {
             let cells = row.iter().map(|cell| {

@@ -3,21 +3,23 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
+use super::lock;
 use crate::{
     admin::views::LastMove,
     config::Settings,
     model::{
-        Backend, BackendEntry, BackendId, BackendView, Decision, Health, InterruptionRate, Live, Override,
-        Route, RouteEntry, RouteId, RoutingTable, Snapshot, Timestamp,
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,
+        RouteId, RoutingTable, Snapshot, Timestamp,
     },
     policy::{self, State},
     signals::{
+        notices::NoticeBoard,
         prices::PriceBook,
         probes::ProbeBoard,
         resolve::Resolver,
@@ -38,6 +40,7 @@ pub(super) struct Signals {
     pub(super) probes: ProbeBoard,
     pub(super) resolver: Resolver,
     pub(super) book: Arc<Mutex<PriceBook>>,
+    pub(super) notices: Mutex<NoticeBoard>,
 }
 
 /// What is known and decided about one route at one moment.
@@ -101,10 +104,16 @@ impl Brain {
         let observed = Observed::all(settings, signals, now);
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
+        let mut spot_nodes: HashMap<BackendId, f64> = HashMap::new();
         for (route, snapshot) in settings.routes.iter().zip(snapshots) {
             let state = self.memory.states.entry(route.id.clone()).or_default();
             let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
             *state = next;
+            for (view, nodes) in snapshot.backends.iter().zip(policy::site::spot_nodes(&snapshot, state)) {
+                // Every route models all of the backend's load; what one of them keeps warm runs for all.
+                let most = spot_nodes.entry(view.backend.id.clone()).or_default();
+                *most = most.max(nodes.unwrap_or(0.0));
+            }
             if policy::explain::is_move(&decision) {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
@@ -113,6 +122,7 @@ impl Brain {
             let last_move = self.memory.last_moves.get(&route.id).cloned();
             routes.push(RoutePicture { snapshot, decision, last_move });
         }
+        lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);
         let table = table(settings, &observed, &routes, generation);
         let spent =
@@ -268,7 +278,7 @@ struct Observed {
 
 impl Observed {
     fn all(settings: &Settings, signals: &Signals, now: Timestamp) -> HashMap<BackendId, Observed> {
-        let book = signals.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let (book, notices) = (lock(&signals.book), lock(&signals.notices));
         settings
             .backends
             .iter()
@@ -280,7 +290,7 @@ impl Observed {
                     backend: backend.clone(),
                     spot,
                     on_demand,
-                    interruptions: InterruptionRate::default(),
+                    interruptions: notices.rate_in_force(backend),
                     health,
                     probe,
                     live: Live::default(),

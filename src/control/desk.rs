@@ -9,14 +9,15 @@ use crate::{
     admin::{
         Desk,
         views::{
-            BackendStatus, CostInputs, Explanation, NewOverride, OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX,
-            OverrideError, OverrideStatus, ReloadError, RouteStatus, Status,
+            BackendStatus, CostInputs, Explanation, NewOverride, NoticeError, NoticeReceipt,
+            OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError, OverrideStatus, ReloadError,
+            RouteStatus, Status,
         },
     },
     config,
-    model::{Backend, Override, OverrideKind, Timestamp},
+    model::{BackendId, BackendView, Override, OverrideKind, Timestamp},
     policy::explain,
-    signals::prices::PriceReport,
+    signals::{notices::NewNotice, prices::PriceReport},
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
     telemetry::metrics,
 };
@@ -72,7 +73,7 @@ impl Desk for Control {
             what_would_change_it: explain::what_would_change_it(decision),
             binding: explain::binding(decision),
             decision: decision.clone(),
-            inputs: snapshot.backends.iter().map(|view| cost_inputs(&view.backend)).collect(),
+            inputs: snapshot.backends.iter().map(cost_inputs).collect(),
             response_bytes: crate::policy::site::response_bytes(snapshot),
             prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
             last_move: last_move.clone(),
@@ -121,6 +122,10 @@ impl Desk for Control {
         Ok(Some(ended))
     }
 
+    fn notice(&self, backend: BackendId, new: NewNotice, author: &str) -> Result<NoticeReceipt, NoticeError> {
+        self.take_notice(&backend, new, author)
+    }
+
     fn config(&self) -> Value {
         let active = self.active.load();
         json!({ "generation": active.generation, "config": active.settings.redacted_json() })
@@ -148,6 +153,7 @@ impl Desk for Control {
             prices,
             feeds,
             shifts,
+            notices: lock(&self.intake).counts(),
             overrides: self.overrides.active(now),
             reload_failures: self.reload_failures.load(Relaxed),
             journal_lost: self.scribe.lost(),
@@ -159,14 +165,24 @@ impl Desk for Control {
     }
 }
 
-fn cost_inputs(backend: &Backend) -> CostInputs {
+fn cost_inputs(view: &BackendView) -> CostInputs {
+    let backend = &view.backend;
     let (node, replicas) = (backend.node.as_ref(), backend.replicas.as_ref());
+    let interruptions = backend.has_spot_nodes().then_some(view.interruptions);
     CostInputs {
         backend: backend.id.clone(),
         spot_share: node.map(|node| node.spot.get()),
         replicas_per_node: node.map(|node| node.replicas_per_node),
         rps_per_replica: replicas.map(|replicas| replicas.rps),
         replicas_min: replicas.map(|replicas| replicas.min),
+        disk_usd_per_hour: node.map(|node| node.disk_usd_per_hour),
+        interruptions,
+        interruption_seconds: match (interruptions, node, replicas) {
+            (Some(_), Some(node), Some(replicas)) => {
+                Some((replicas.cold_start + node.interruptions.work_lost).as_secs_f64())
+            }
+            _ => None,
+        },
         egress_usd_per_gb: backend.egress_usd_per_gb,
     }
 }

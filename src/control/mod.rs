@@ -2,10 +2,12 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `desk.rs` (what operators ask), `reload.rs` and `scribe.rs` (what is written to disk).
+//! `brain.rs` (one turn), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs`
+//! (what is written to disk).
 
 mod brain;
 mod desk;
+mod notices;
 mod reload;
 mod scribe;
 pub mod serve;
@@ -34,6 +36,7 @@ use crate::{
     store::{EntryKind, JournalEntry, Overrides},
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
+use notices::Intake;
 use reload::{Feed, FileMark};
 use scribe::{Note, Scribe};
 
@@ -47,7 +50,7 @@ pub(crate) const PRICES_BLOB: &str = "prices.json";
 /// must not fill the journal.
 const REASON_SPACING: Duration = Duration::from_secs(10);
 
-/// How often prices and the policy's state are written down when nothing moves, in turns of the loop.
+/// How often prices, notices and the policy's state are written down when nothing moves, in turns of the loop.
 const SAVE_EVERY: u64 = 60;
 
 /// The configuration in force.
@@ -77,6 +80,7 @@ pub struct Control {
     picture: ArcSwapOption<Picture>,
     published: Mutex<RoutingTable>,
     told: Mutex<Told>,
+    intake: Mutex<Intake>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
     /// The configuration file as it was when it was last read.
@@ -135,6 +139,7 @@ impl Control {
         if due || self.saved_prices.swap(revision, Relaxed) != revision {
             self.save_prices(&active.settings);
         }
+        self.save_notices(due);
         let Turn { routes, spent_usd, .. } = turn;
         self.picture.store(Some(Arc::new(Picture { taken: Instant::now(), routes, spent_usd })));
     }

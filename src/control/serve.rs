@@ -16,6 +16,7 @@ use super::{
     Active, Control, MEMORY_BLOB, PRICES_BLOB, Told,
     brain::{Brain, Signals},
     lock,
+    notices::{self, Intake, NOTICES_BLOB},
     reload::FileMark,
     scribe::Scribe,
 };
@@ -135,6 +136,7 @@ impl Running {
         let body = json!({ "event": "stopped", "cut_off": cut_off });
         control.note(Timestamp::now(), EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);
+        control.save_notices(true);
         cut_off
     }
 }
@@ -176,6 +178,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         probes: ProbeBoard::new(),
         resolver: Resolver::new(),
         book: Arc::new(Mutex::new(book)),
+        notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),
     };
     let control = Control {
         started: Instant::now(),
@@ -190,6 +193,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         picture: ArcSwapOption::empty(),
         published: Mutex::new(RoutingTable::default()),
         told: Mutex::new(Told::default()),
+        intake: Mutex::new(Intake::new(Instant::now())),
         feed: Mutex::new(None),
         reloading: Mutex::new(()),
         seen: Mutex::new(seen),

@@ -224,3 +224,10 @@ pub struct Backend {
     /// How its health is probed.
     pub probe: ProbeSpec,
 }
+
+impl Backend {
+    /// Whether any of its nodes is bought as spot or preemptible capacity, so that it may be taken back.
+    pub fn has_spot_nodes(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.spot.get() > 0.0)
+    }
+}

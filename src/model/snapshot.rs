@@ -74,6 +74,17 @@ pub enum RateBasis {
     Assumed,
 }
 
+impl RateBasis {
+    /// As JSON, metrics and people spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RateBasis::Configured => "configured",
+            RateBasis::Learned => "learned",
+            RateBasis::Assumed => "assumed",
+        }
+    }
+}
+
 /// What is known about one backend of the route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendView {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     cost::{self, Costing, Missing},
-    model::{BackendView, Cause, Fallback, Health, OverrideKind, Policy, Slo, Snapshot, Timestamp},
+    model::{BackendView, Cause, Fallback, Health, OverrideKind, Policy, Replicas, Slo, Snapshot, Timestamp},
 };
 
 use super::state::{State, Warmth};
@@ -245,11 +245,28 @@ fn capacity(
 ) -> (f64, Option<f64>, f64) {
     let Some(replicas) = &view.backend.replicas else { return (1.0, None, 1.0) };
     let elsewhere = view.load_elsewhere_rps;
-    let serving = replicas_for(own_load_rps + elsewhere, replicas.rps);
-    let ready = warmth.ready.max(serving).clamp(replicas.min, replicas.max);
-    let ready = if replicas.cold_start.is_zero() { replicas.max } else { ready };
+    let running = running(replicas, warmth, own_load_rps + elsewhere);
+    let ready = if replicas.cold_start.is_zero() { replicas.max } else { running };
     let share_of = |count: u32| ((replicas.capacity_rps(count) - elsewhere) / demand_rps).clamp(0.0, 1.0);
     (share_of(ready), Some(replicas.capacity_rps(ready)), share_of(replicas.max))
+}
+
+/// Replicas that run: those that had their cold start, and what the present load needs.
+fn running(replicas: &Replicas, warmth: &Warmth, load_rps: f64) -> u32 {
+    warmth.ready.max(replicas_for(load_rps, replicas.rps)).clamp(replicas.min, replicas.max)
+}
+
+/// Spot nodes that run in each backend of the route, those of other routes' load included, in the order of the snapshot.
+/// `state` is what the decision about this snapshot returned. Not always whole: they are a part of nodes that are modelled.
+/// `None` for a backend without `node` or `replicas`.
+pub fn spot_nodes(snapshot: &Snapshot, state: &State) -> Vec<Option<f64>> {
+    let of = |(place, view): (usize, &BackendView)| {
+        let (node, replicas) = (view.backend.node.as_ref()?, view.backend.replicas.as_ref()?);
+        let load_rps = state.shares.get(place)? * snapshot.demand_rps + view.load_elsewhere_rps;
+        let running = running(replicas, state.warmth.get(place)?, load_rps);
+        Some(f64::from(running) / node.replicas_per_node * node.spot.get())
+    };
+    snapshot.backends.iter().enumerate().map(of).collect()
 }
 
 /// Replicas that a load needs. A hair below a whole number counts as that number.
@@ -286,5 +303,37 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         } else {
             *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Share, policy::worlds::World};
+
+    #[test]
+    fn spot_nodes_are_those_that_run_and_not_those_that_could() {
+        let mut world = World::new(&[("a", 1.0), ("b", 1.0)]);
+        world.configure("a", |backend| {
+            let node = backend.node.as_mut().unwrap();
+            (node.spot, node.replicas_per_node) = (Share::new(0.5).unwrap(), 2.0);
+            // Without a cold start all of them count as ready, though few run.
+            backend.replicas = Some(Replicas { min: 2, max: 100, rps: 10.0, cold_start: Duration::ZERO });
+        });
+        world.configure("b", |backend| backend.node = None);
+        world.view_mut("a").load_elsewhere_rps = 15.0;
+        let world = world.snapshot;
+        let mut state = State::default().aligned_to(&world);
+        let nodes = |state: &State| spot_nodes(&world, state);
+        // 15 requests a second from other routes need two replicas, which are one node.
+        assert_eq!(nodes(&state), [Some(0.5), None]);
+        // With all of the 50 of this route seven.
+        state.shares = vec![1.0, 0.0];
+        assert_eq!(nodes(&state), [Some(1.75), None]);
+        // Those that are still warm run as well.
+        state.warmth[0].ready = 20;
+        assert_eq!(nodes(&state), [Some(5.0), None]);
+        state.warmth[0].ready = 1000;
+        assert_eq!(nodes(&state), [Some(25.0), None]);
     }
 }

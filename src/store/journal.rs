@@ -41,6 +41,8 @@ pub enum EntryKind {
     Price,
     /// A backend became healthy or unhealthy.
     Health,
+    /// Nodes of a backend go away.
+    Notice,
     /// State on disk was lost or repaired.
     State,
     /// The process started or ended.

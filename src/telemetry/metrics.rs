@@ -12,6 +12,7 @@ use prometheus_client::{
 use crate::{
     model::{BackendId, Decision, Health, Override, OverrideKind, RouteId, Snapshot},
     signals::{
+        notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
         traffic::{Histogram, Meter, MeterKey},
     },
@@ -30,6 +31,8 @@ pub struct View {
     pub feeds: Vec<FeedStatus>,
     /// Moves by route and reason.
     pub shifts: Vec<(RouteId, &'static str, u64)>,
+    /// Notices by backend and kind.
+    pub notices: Vec<(BackendId, NoticeKind, u64)>,
     /// Overrides that hold.
     pub overrides: Arc<[Override]>,
     /// Reloads that were refused.
@@ -110,6 +113,7 @@ impl Collector for View {
         self.encode_traffic(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
         self.encode_prices(&mut encoder)?;
+        self.encode_notices(&mut encoder)?;
         self.encode_process(&mut encoder)
     }
 }
@@ -286,6 +290,22 @@ impl View {
         let mut held = family(encoder, "tradewind_prices_held", help, MetricType::Gauge)?;
         for feed in &self.feeds {
             held.gauge(vec![("source", &feed.source)], feed.held as f64)?;
+        }
+        Ok(())
+    }
+
+    fn encode_notices(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "How often a spot node is taken back, and how that is known: configured, learned from notices or assumed";
+        let mut rate = family(encoder, "tradewind_interruptions_per_node_hour", help, MetricType::Gauge)?;
+        for view in self.views().filter(|view| view.backend.has_spot_nodes()) {
+            let known = view.interruptions;
+            let labels = vec![("backend", view.backend.id.as_str()), ("basis", known.basis.as_str())];
+            rate.gauge(labels, known.per_node_hour)?;
+        }
+        let help = "Notices that nodes of a backend go away, without those that were sent again";
+        let mut notices = family(encoder, "tradewind_notices", help, MetricType::Counter)?;
+        for (backend, kind, count) in &self.notices {
+            notices.counter(vec![("backend", backend.as_str()), ("kind", kind.as_str())], *count)?;
         }
         Ok(())
     }

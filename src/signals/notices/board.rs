@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 
 use super::{Lost, Notice, assumed::ASSUMED_WEIGHT_NODE_HOURS, assumed_per_node_hour};
 use crate::model::{Backend, BackendId, Cloud, InterruptionRate, RateBasis, Timestamp};
@@ -75,8 +76,9 @@ pub(super) struct Event {
     pub(super) instance: Option<String>,
 }
 
-/// What became of a notice.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What became of a notice. Written as `"outcome": "counted", "nodes": 2.0`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
     /// It counts as the interruption of so many spot nodes.
     Counted {
@@ -133,12 +135,12 @@ impl NoticeBoard {
 
     /// The rate by which a backend is judged: none without spot nodes, what is configured, or else [`rate`](Self::rate).
     pub fn rate_in_force(&self, backend: &Backend) -> InterruptionRate {
-        match &backend.node {
-            Some(node) if node.spot.get() > 0.0 => match node.interruptions.per_node_hour {
-                Some(per_node_hour) => InterruptionRate { per_node_hour, basis: RateBasis::Configured },
-                None => self.rate(&backend.id, backend.cloud),
-            },
-            _ => InterruptionRate::default(),
+        if !backend.has_spot_nodes() {
+            return InterruptionRate::default();
+        }
+        match backend.node.as_ref().and_then(|node| node.interruptions.per_node_hour) {
+            Some(per_node_hour) => InterruptionRate { per_node_hour, basis: RateBasis::Configured },
+            None => self.rate(&backend.id, backend.cloud),
         }
     }
 

@@ -1,25 +1,31 @@
 //! How often spot nodes are taken back: notices that were received, and the rate learned from them.
 //!
-//! A notice comes in over the admin API; the [`NoticeBoard`] counts it, and says what rate follows. What is assumed before
-//! anything was received stands in `assumed.rs`, with the recordings it comes from.
+//! A notice comes in over the admin API as a [`NewNotice`]; the [`NoticeBoard`] counts it, and says what rate follows. What is
+//! assumed before anything was received stands in `assumed.rs`, with the recordings it comes from.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BackendId, Share, Timestamp};
 
+mod arrival;
 mod assumed;
 mod board;
 mod saved;
+mod termination_handler;
 #[cfg(test)]
 mod tests;
 
+pub use arrival::{NAME_LEN_MAX, NewNotice};
 pub use assumed::assumed_per_node_hour;
 pub use board::{NoticeBoard, Outcome};
 
+/// Most nodes in one notice: more are a mistake, and would be remembered for weeks.
+pub const NODES_LOST_MAX: u32 = 10_000;
+
 /// What a notice announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
     /// AWS takes spot nodes back.
@@ -48,17 +54,31 @@ impl NoticeKind {
     pub fn is_interruption(self) -> bool {
         matches!(self, NoticeKind::SpotInterruption | NoticeKind::Preemption)
     }
-}
 
-impl fmt::Display for NoticeKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// As JSON, metrics and people spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             NoticeKind::SpotInterruption => "spot-interruption",
             NoticeKind::RebalanceRecommendation => "rebalance-recommendation",
             NoticeKind::ScheduledMaintenance => "scheduled-maintenance",
             NoticeKind::Preemption => "preemption",
             NoticeKind::Other => "other",
-        })
+        }
+    }
+}
+
+impl fmt::Display for NoticeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for NoticeKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<NoticeKind, String> {
+        let found = NoticeKind::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| arrival::unknown_kind(text))
     }
 }
 

@@ -63,9 +63,13 @@ struct World {
 
 impl World {
     fn new(aws: &Aws, gcp: &Catalog) -> World {
+        World::with(aws, gcp, "1h")
+    }
+
+    fn with(aws: &Aws, gcp: &Catalog, stale_after: &str) -> World {
         let (eks, gke) = (Backend::named("eks"), Backend::named("gke"));
         let prices = format!(
-            "sources = [\"aws\", \"gcp\"]\nrefresh = \"200ms\"\nstale_after = \"1h\"\n\
+            "sources = [\"aws\", \"gcp\"]\nrefresh = \"200ms\"\nstale_after = \"{stale_after}\"\n\
              aws = {{ ec2_endpoint = \"{aws}\", pricing_endpoint = \"{aws}\", timeout = \"3s\" }}\n\
              gcp = {{ endpoint = \"{}\", api_key = {{ file = \"gcp.key\" }}, timeout = \"3s\" }}",
             gcp.url(),
@@ -281,6 +285,34 @@ fn whatever_a_provider_says_instead_the_last_price_stays() {
 }
 
 #[test]
+fn at_stale_after_the_fallback_is_taken_and_journaled() {
+    let ill = Arc::new(AtomicBool::new(false));
+    let (aws, gcp) = (ill_aws(&ill, &Arc::new(AtomicU32::new(0))), catalog());
+    let world = World::with(&aws, &gcp, "2s");
+    let tradewind = world.start();
+    tradewind.wait_for_share("eks", 1.0);
+    ill.store(true, SeqCst);
+    let journaled = || {
+        let decisions = tradewind.json("/v1/decisions?limit=1000");
+        let entries = decisions["decisions"].as_array().cloned().unwrap_or_default();
+        entries.into_iter().find(|entry| {
+            entry["kind"] == "price" && entry["backend"] == "eks" && entry["state"] == "fallback"
+        })
+    };
+    let entry = harness::until("the fallback is journaled", journaled);
+    assert_eq!((&entry["offer"], &entry["before"]), (&json!("spot"), &json!("fresh")), "{entry}");
+    assert!(entry["why"].as_str().is_some_and(|why| why.contains("stands in for the spot price")), "{entry}");
+    let price = price(&tradewind.json("/v1/prices"), "eks", "spot").clone();
+    assert_eq!((&price["state"], &price["usd_per_hour"]), (&json!("fallback"), &json!(G4DN_ON_DEMAND)));
+    assert!(
+        tradewind
+            .metric("tradewind_price_age_seconds{backend=\"eks\",offer=\"spot\"}")
+            .is_some_and(|age| age > 2.0)
+    );
+    assert_eq!(tradewind.share("eks"), 1.0, "silence moves nothing");
+}
+
+#[test]
 fn the_last_good_prices_are_used_before_the_first_fetch() {
     let ill = Arc::new(AtomicBool::new(false));
     let (aws, gcp) = (ill_aws(&ill, &Arc::new(AtomicU32::new(2))), catalog());
@@ -291,7 +323,8 @@ fn the_last_good_prices_are_used_before_the_first_fetch() {
         price(&tradewind.json("/v1/prices"), "eks", "on_demand")["fetched_at"].as_str().map(str::to_owned)
     };
     let saved = || std::fs::read_to_string(world.path().join("state/prices.json")).unwrap_or_default();
-    eventually("all six prices are on disk", || saved().matches("usd_per_hour").count() == 6);
+    // Of AWS two zones and the price on demand, of Google Cloud two.
+    eventually("all five prices are on disk", || saved().matches("usd_per_hour").count() == 5);
     let before = fetched_at(&tradewind).expect("a time");
     ill.store(true, SeqCst);
     tradewind.kill();

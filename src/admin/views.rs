@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, OverrideKind, RouteId, Share,
-        Timestamp, UnitCost,
+        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, RouteId,
+        Share, Timestamp, UnitCost,
     },
     signals::notices::{Notice, Outcome},
 };
@@ -116,6 +116,9 @@ pub struct Explanation {
     pub inputs: Vec<CostInputs>,
     /// Mean size of a response by which egress is priced, in bytes.
     pub response_bytes: f64,
+    /// Tokens of a request on average, as configured; absent where nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_request: Option<f64>,
     /// The prices behind each backend's cost.
     pub prices: Vec<crate::signals::prices::PriceReport>,
     /// The last move of this route; absent when none was made since the state was created.
@@ -145,6 +148,9 @@ pub struct CostInputs {
     /// Time of a node that an interruption costs: the cold start of its successor and the work that is done again, in seconds.
     #[serde(default)]
     pub interruption_seconds: Option<f64>,
+    /// What a managed platform charges in place of a node; `None` without one.
+    #[serde(default)]
+    pub managed: Option<Managed>,
     /// USD for 10^9 bytes on the way to the client; `None` if nobody knows.
     pub egress_usd_per_gb: Option<f64>,
 }

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     admin::views::{CostInputs, Explanation},
-    model::{Decision, InterruptionRate, RateBasis, Rule, UnitCost, Verdict, units::percent},
+    cost::per_million_tokens,
+    model::{Decision, InterruptionRate, Managed, RateBasis, Rule, UnitCost, Verdict, units::percent},
     signals::prices::{PriceReport, ReportState},
 };
 
@@ -55,6 +56,7 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
         costs_table(decision).render("  ", ink)
     );
     out += &recipes(explanation);
+    out += &per_tokens(explanation);
     let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
     if !explanation.prices.is_empty() {
         let prices = prices_table(&explanation.prices).render("  ", ink);
@@ -100,23 +102,50 @@ fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
 fn recipes(explanation: &Explanation) -> String {
     let mut out = String::new();
     for inputs in &explanation.inputs {
-        let (Some(spot), Some(per_node), Some(rps)) =
-            (inputs.spot_share, inputs.replicas_per_node, inputs.rps_per_replica)
-        else {
-            continue;
-        };
+        let Some(capacity) = capacity_cost(inputs) else { continue };
         let _ = writeln!(
             out,
-            "  {}: ({} spot + {} on demand) / ({per_node} replicas a node x {rps} requests/s x 3600) x 1000, \
-             free up to {} replicas; egress {:.0} bytes x {} USD/GB{}",
+            "  {}: {capacity}, free up to {} replicas; egress {:.0} bytes x {} USD/GB{}",
             inputs.backend,
-            percent(spot),
-            percent(1.0 - spot),
             inputs.replicas_min.unwrap_or_default(),
             explanation.response_bytes,
             inputs.egress_usd_per_gb.map_or("unknown".into(), |usd| usd.to_string()),
             interruptions(inputs),
         );
+    }
+    out
+}
+
+/// What nodes or managed replicas cost per 1,000 requests; `None` where it is not known what serves them.
+fn capacity_cost(inputs: &CostInputs) -> Option<String> {
+    let rps = inputs.rps_per_replica?;
+    if let Some(Managed { usd_per_replica_hour, usd_per_request }) = inputs.managed {
+        return Some(format!(
+            "{usd_per_replica_hour} USD a replica-hour / ({rps} requests/s x 3600) x 1000 + {usd_per_request} USD a request x 1000"
+        ));
+    }
+    let (spot, per_node) = (inputs.spot_share?, inputs.replicas_per_node?);
+    let disk = match inputs.disk_usd_per_hour {
+        Some(disk) if disk > 0.0 => format!(" + disk {disk:.6} USD/h"),
+        _ => String::new(),
+    };
+    Some(format!(
+        "({} spot + {} on demand{disk}) / ({per_node} replicas a node x {rps} requests/s x 3600) x 1000",
+        percent(spot),
+        percent(1.0 - spot),
+    ))
+}
+
+/// The same costs by what a request produces, where its tokens are known.
+fn per_tokens(explanation: &Explanation) -> String {
+    let Some(tokens) = explanation.tokens_per_request else { return String::new() };
+    let mut out = String::new();
+    for Verdict { backend, unit_cost, .. } in &explanation.decision.backends {
+        let usd = unit_cost.and_then(|cost| per_million_tokens(cost.total(), Some(tokens)));
+        if let Some(usd) = usd {
+            let _ =
+                writeln!(out, "  {backend}: {} per million tokens, at {tokens} a request", table::usd(usd));
+        }
     }
     out
 }
@@ -320,9 +349,11 @@ mod tests {
                 disk_usd_per_hour: Some(0.0),
                 interruptions: Some(InterruptionRate { per_node_hour: 0.387, basis: RateBasis::Assumed }),
                 interruption_seconds: Some(240.0),
+                managed: None,
                 egress_usd_per_gb: Some(0.09),
             }],
             response_bytes: 10_000.0,
+            tokens_per_request: Some(1_240.0),
             prices: vec![
                 price("eks-use1", Some(0.5361), ReportState::Fresh),
                 price("gke-usc1", None, ReportState::Missing),
@@ -336,7 +367,7 @@ mod tests {
 
     #[test]
     fn gap_threshold_and_terms_are_there() {
-        insta::assert_snapshot!(render(&explanation(), Ink::Plain), @r"
+        insta::assert_snapshot!(render(&explanation(), Ink::Plain), @"
         chat  gke-usc1 is cheaper by 8%, below the threshold of 15%
 
           decided               stay at 2026-03-02 10:00:00Z (gap_below_threshold)
@@ -355,6 +386,8 @@ mod tests {
           gke-usc1  $0.011300     $0.000300  $0.000900  $0.012500        $0.012500
           gke-euw4          -             -          -          -                -
           eks-use1: (90% spot + 10% on demand) / (1 replicas a node x 12 requests/s x 3600) x 1000, free up to 2 replicas; egress 10000 bytes x 0.09 USD/GB; interruptions 0.3870 a spot node-hour (assumed, no notice has arrived), each costs 4 min 0 s of a node
+          eks-use1: $0.0110 per million tokens, at 1240 a request
+          gke-usc1: $0.0101 per million tokens, at 1240 a request
 
         Shares
           BACKEND   SHARE  TARGET  LIMIT  PLANNED RPS  READY RPS  MAY SERVE

@@ -66,6 +66,8 @@ impl Desk for Control {
         let picture = self.picture.load();
         let RoutePicture { snapshot, decision, last_move } =
             picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
+        let routes = &self.active.load().settings.routes;
+        let configured = routes.iter().find(|r| r.id == snapshot.route);
         let book = lock(&self.signals.book);
         Some(Explanation {
             route: snapshot.route.clone(),
@@ -75,6 +77,7 @@ impl Desk for Control {
             decision: decision.clone(),
             inputs: snapshot.backends.iter().map(cost_inputs).collect(),
             response_bytes: crate::policy::site::response_bytes(snapshot),
+            tokens_per_request: configured.and_then(|route| route.tokens_per_request),
             prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
             last_move: last_move.clone(),
         })
@@ -183,6 +186,7 @@ fn cost_inputs(view: &BackendView) -> CostInputs {
             }
             _ => None,
         },
+        managed: backend.managed,
         egress_usd_per_gb: backend.egress_usd_per_gb,
     }
 }

@@ -4,9 +4,14 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
 use crate::config::{Log, LogFormat};
 
+/// Of the AWS SDK only what is wrong: with every fetch it tells which credentials it looked for and did not need. Who wants
+/// more names these modules in the filter.
+const QUIET: &str = "aws_config=error,aws_runtime=error,aws_credential_types=error";
+
 /// Starts logging. `RUST_LOG` wins over the configuration, as it does everywhere. A second call changes nothing.
 pub fn init(log: &Log) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&log.level));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},{}", log.level)));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Json => builder.json().finish().try_init(),

@@ -107,6 +107,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         feed.load_now(Timestamp::now());
         return watch(&settings, feed, &book).await;
     }
+    if std::io::stderr().is_terminal() && settings.prices.sources.iter().any(|source| !source.is_file()) {
+        eprintln!("asking the providers ...");
+    }
     feed.fetch_now(Timestamp::now()).await;
     let shown = Shown::of(&settings, &lock(&book), Timestamp::now());
     let text = if args.json { json(&shown)? } else { shown.render(&settings.backends, Ink::of_stdout()) };
@@ -194,21 +197,24 @@ impl Shown {
         let mut out = columns.render("", ink);
         for backend in backends {
             for offer in [Offer::OnDemand, Offer::Spot] {
-                let note = self.price(backend, offer).filter(|_| needed(backend, offer));
-                if let Some(note) = note.and_then(|price| price.note.as_ref()) {
+                let price = self.price(backend, offer).filter(|_| needed(backend, offer));
+                // Why nothing is known is said once for each source, below.
+                let price = price.filter(|price| price.state != ReportState::Missing || !self.at_fault());
+                if let Some(note) = price.and_then(|price| price.note.as_ref()) {
                     out.push_str(&format!("{}, {offer}: {}\n", backend.id, table::printable(note)));
                 }
             }
         }
         for feed in &self.sources {
             if let Some(fault) = &feed.fault {
-                out.push_str(&format!(
-                    "{}\n",
-                    ink.bad(&table::printable(&format!("{}: {fault}", feed.source)))
-                ));
+                out.push_str(&format!("{}\n", ink.bad(&table::printable(fault))));
             }
         }
         out
+    }
+
+    fn at_fault(&self) -> bool {
+        self.sources.iter().any(|feed| feed.fault.is_some())
     }
 
     fn row(&self, backend: &Backend) -> [Cell; 9] {

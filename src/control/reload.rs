@@ -106,8 +106,8 @@ impl Control {
     pub(super) fn follow_prices(&self, settings: &Settings) {
         let mut feed = lock(&self.feed);
         let wanted = settings.prices.clone();
-        let asks = |source: &PriceSource| !matches!(source, PriceSource::File { .. });
-        let backends = if wanted.sources.iter().any(asks) { settings.backends.clone() } else { Vec::new() };
+        let only_files = wanted.sources.iter().all(PriceSource::is_file);
+        let backends = if only_files { Vec::new() } else { settings.backends.clone() };
         if feed.as_ref().is_some_and(|feed| feed.settings == wanted && feed.backends == backends) {
             return;
         }

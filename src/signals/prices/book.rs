@@ -62,6 +62,8 @@ pub(super) struct Entry {
 pub(super) struct Feed {
     pub(super) source: Arc<str>,
     pub(super) fault: Option<Arc<str>>,
+    /// The only cloud it knows; `None` for a file, which may hold any.
+    pub(super) cloud: Option<Cloud>,
     confirm_after: Duration,
     replay: Option<Replay>,
     /// When the replay began.
@@ -153,8 +155,14 @@ const FAULTS_TOLD_MAX: usize = 3;
 
 /// Several faults as one text.
 fn in_one(faults: &[FeedFault]) -> Option<Arc<str>> {
-    let told: Vec<&str> = faults.iter().take(FAULTS_TOLD_MAX).map(|fault| fault.0.as_str()).collect();
-    let more = faults.len() - told.len();
+    let mut told: Vec<&str> = Vec::new();
+    for FeedFault(fault) in faults {
+        if !told.contains(&fault.as_str()) {
+            told.push(fault);
+        }
+    }
+    let more = told.len().saturating_sub(FAULTS_TOLD_MAX);
+    told.truncate(FAULTS_TOLD_MAX);
     match (told.as_slice(), more) {
         ([], _) => None,
         (told, 0) => Some(told.join("; ").into()),
@@ -191,6 +199,7 @@ impl PriceBook {
             // A reload must not start the recording over; another recording starts at its own beginning.
             let started = known.filter(|feed| feed.replay == replay).and_then(|feed| feed.started);
             self.feeds.push(Feed {
+                cloud: [Cloud::Aws, Cloud::Gcp].into_iter().find(|cloud| source.asks(*cloud)),
                 confirm_after: source.confirm_after(settings.refresh),
                 replay,
                 started,

@@ -81,9 +81,21 @@ impl PriceFeed {
     /// Reads every file and asks every provider once. Faults are in the book afterwards.
     pub async fn fetch_now(&mut self, now: Timestamp) {
         self.load_now(now);
-        for provider in &mut self.providers {
-            let fetched = provider.fetch().await;
-            lock(&self.book).apply(provider.name(), fetched, Timestamp::now());
+        let mut asking = task::JoinSet::new();
+        for mut provider in self.providers.drain(..) {
+            asking.spawn(async move {
+                let fetched = provider.fetch().await;
+                (provider, fetched)
+            });
+        }
+        while let Some(asked) = asking.join_next().await {
+            match asked {
+                Ok((provider, fetched)) => {
+                    lock(&self.book).apply(provider.name(), fetched, Timestamp::now());
+                    self.providers.push(provider);
+                }
+                Err(error) => tracing::error!(%error, "asking a provider has failed"),
+            }
         }
     }
 

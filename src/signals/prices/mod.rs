@@ -99,6 +99,11 @@ impl PriceSource {
         }
     }
 
+    /// Whether it is a file, so that nobody has to be asked.
+    pub fn is_file(&self) -> bool {
+        matches!(self, PriceSource::File { .. })
+    }
+
     /// Whether it asks this provider.
     pub fn asks(&self, cloud: Cloud) -> bool {
         match self {

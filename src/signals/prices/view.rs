@@ -264,7 +264,7 @@ impl PriceBook {
                 ));
             }
         }
-        for feed in &self.feeds {
+        for feed in self.feeds.iter().filter(|feed| feed.cloud.is_none_or(|cloud| cloud == backend.cloud)) {
             if let Some(fault) = &feed.fault {
                 note.push_str(&format!("; {} does not work now: {fault}", feed.source));
             }

@@ -63,6 +63,10 @@ impl GcpPrices {
     /// Spot and on-demand price of each of `wants`, within the deadline of the settings.
     pub async fn fetch(&self, wants: &[Want]) -> Fetched {
         let mut fetched = Fetched::default();
+        // Without credentials every page would be tried again until the deadline.
+        if let Err(fault) = self.catalog.identify().await {
+            return Err(fault).into();
+        }
         let bills = bills(wants, &mut fetched.faults);
         match self.shelf(&bills).await {
             Ok((shelf, _)) => {

@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_price_is_drawn_from_its_lowest_to_its_highest() {
-        let line = plot(&series(&[(-5, 4.32), (24, 14.4), (36, 9.36)]));
+        let line = plot(&series(&[(-5, 4.32), (24, 14.4), (36, 10.0)]));
         assert_eq!(line, "▁".repeat(24) + &"█".repeat(12) + &"▅".repeat(12));
     }
 

@@ -5,6 +5,7 @@
 //! - [`model`]: the nouns. No I/O, no clock, no async.
 //! - [`cost`]: what one more request at a backend costs, term by term, in dollars. Pure.
 //! - [`policy`]: `decide(policy, snapshot, state, now)`. Pure.
+//! - [`plan`]: what a month costs under each strategy of providing capacity. Pure.
 //! - [`config`]: the TOML file, checked as a whole. Knows files; nobody else does.
 //! - [`store`]: what outlives a restart.
 //! - [`signals`]: where observations come from: prices, probes, names.
@@ -22,6 +23,7 @@ pub mod control;
 pub mod cost;
 pub mod demo;
 pub mod model;
+pub mod plan;
 pub mod policy;
 pub mod proxy;
 pub mod signals;

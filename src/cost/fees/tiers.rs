@@ -36,15 +36,19 @@ impl Tiers {
 
     /// What `gb_per_month` cost, in USD a month. Less than nothing costs nothing.
     pub fn usd_for(&self, gb_per_month: f64) -> f64 {
+        self.parts(gb_per_month).map(|(gb, fee)| gb * fee.usd).sum()
+    }
+
+    /// The GB of `gb_per_month` that fall into each tier, from the first to the last that is reached. Less than nothing is
+    /// nothing in the first.
+    pub fn parts(&self, gb_per_month: f64) -> impl Iterator<Item = (f64, &Fee)> {
+        let begins = std::iter::once(0.0).chain(self.others.iter().map(|(from, _)| *from));
         let ends = self.others.iter().map(|(from, _)| *from).chain([f64::INFINITY]);
         let prices = std::iter::once(&self.first).chain(self.others.iter().map(|(_, fee)| fee));
         // `max` also makes 0 of NaN: what is no number is no volume.
         let volume = gb_per_month.max(0.0);
-        let (mut begin, mut usd) = (0.0, 0.0);
-        for (end, price) in ends.zip(prices) {
-            usd += (volume.min(end) - begin).max(0.0) * price.usd;
-            begin = end;
-        }
-        usd
+        let tiers = begins.zip(ends).zip(prices);
+        let reached = tiers.filter(move |((begin, _), _)| *begin == 0.0 || *begin < volume);
+        reached.map(move |((begin, end), fee)| ((volume.min(end) - begin).max(0.0), fee))
     }
 }

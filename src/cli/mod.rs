@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod notice;
 mod overrides;
+mod plan;
 mod prices;
 mod run;
 mod schema;
@@ -36,6 +37,8 @@ enum Command {
     Prices(prices::Args),
     /// Print the JSON Schema of the configuration, for editors.
     Schema(schema::Args),
+    /// What a month costs, and from which traffic on autoscaling, spot, a second cloud or managed endpoints pay.
+    Plan(plan::Args),
     /// What is going on, and why.
     Status(status::Args),
     /// Why a route's traffic goes where it goes.
@@ -64,6 +67,7 @@ impl Cli {
             Command::Check(args) => check::run(args).await,
             Command::Prices(args) => prices::run(args).await,
             Command::Schema(args) => schema::run(args).await,
+            Command::Plan(args) => plan::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Override(args) => overrides::run(args).await,

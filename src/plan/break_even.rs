@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::{Traffic, strategy::Strategy};
+use super::{
+    Traffic,
+    strategy::{Kind, Strategy},
+};
 
 /// Looks between two points of the traffic. Costs rise in steps, a node at a time, so the order of two strategies may change
 /// more than once between two points.
@@ -10,6 +13,9 @@ const LOOKS: usize = 32;
 
 /// A change is found to within this part of the traffic at which it happens.
 const PRECISION: f64 = 1e-4;
+
+/// Two costs that differ by less than this part of them are the same.
+const SAME: f64 = 1e-9;
 
 /// Most changes that are kept: two strategies of about the same cost take turns at every step.
 const CHANGES_MAX: usize = 200;
@@ -51,6 +57,62 @@ pub struct Reign {
     pub to_rps: f64,
     /// Whether others are the cheapest in between.
     pub with_gaps: bool,
+}
+
+/// What is asked first: whether to do a thing at all, against doing without it.
+const STEPS: [(Kind, Kind); 5] = [
+    (Kind::AutoscaleOnDemand, Kind::StaticOnDemand),
+    (Kind::AutoscaleSpot, Kind::AutoscaleOnDemand),
+    (Kind::TwoCloudsFixed, Kind::AutoscaleSpot),
+    (Kind::TwoCloudsShifting, Kind::TwoCloudsFixed),
+    (Kind::Managed, Kind::AutoscaleOnDemand),
+];
+
+/// Where a kind of strategy costs less than another, or carries what the other does not; each at its cheapest backend.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// The kind.
+    pub strategy: Kind,
+    /// The kind that it is compared with.
+    pub against: Kind,
+    /// The least traffic at which it pays, in requests per second on average; `None` if it pays nowhere.
+    pub pays_from_rps: Option<f64>,
+    /// The most.
+    pub pays_to_rps: Option<f64>,
+    /// Whether it does not pay somewhere in between.
+    pub with_gaps: bool,
+}
+
+/// Looks where each kind pays. `cost` says what the cheapest of a kind costs at a traffic; `None` if none carries it. Kinds of
+/// which there is no strategy are left out.
+pub(super) fn steps(
+    traffic: &Traffic,
+    strategies: &[Strategy],
+    cost: impl Fn(Kind, f64) -> Option<f64>,
+) -> Vec<Step> {
+    let there = |kind: Kind| strategies.iter().any(|strategy| strategy.kind == kind);
+    let asked = STEPS.into_iter().filter(|(kind, against)| there(*kind) && there(*against));
+    asked
+        .map(|(strategy, against)| {
+            let pays = |rps: f64| {
+                let pays = match (cost(strategy, rps), cost(against, rps)) {
+                    (Some(usd), Some(other)) => usd < other * (1.0 - SAME),
+                    (usd, other) => usd.is_some() && other.is_none(),
+                };
+                // What does not pay reigns too: else a gap would not show.
+                Some(if pays { strategy } else { against }.as_str().to_owned())
+            };
+            let found = search(traffic, &[], pays);
+            let reign = found.cheapest.into_iter().find(|reign| reign.id == strategy.as_str());
+            Step {
+                strategy,
+                against,
+                pays_from_rps: reign.as_ref().map(|reign| reign.from_rps),
+                pays_to_rps: reign.as_ref().map(|reign| reign.to_rps),
+                with_gaps: reign.is_some_and(|reign| reign.with_gaps),
+            }
+        })
+        .collect()
 }
 
 /// Looks for all changes over the range. `cheapest` says who is at a traffic.

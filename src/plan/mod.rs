@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use break_even::{BreakEvens, Change, Reign};
+pub use break_even::{BreakEvens, Change, Reign, Step as PayStep};
 pub use day::{Day, HOURS};
 pub use line::{Kind as LineKind, Line, Unit};
 pub use price::{Course, NodePrices, Step, Window};
@@ -85,6 +85,8 @@ pub struct Plan {
     pub points: Vec<Point>,
     /// The same at one traffic, to be shown line by line.
     pub at: Point,
+    /// Where each kind of strategy costs less than the one before it.
+    pub pays: Vec<PayStep>,
     /// Where the cheapest strategy changes.
     pub break_even: BreakEvens,
     /// What the figures leave out, a sentence each.
@@ -161,6 +163,11 @@ pub fn plan(question: &Question<'_>, traffic: &Traffic, at_rps: f64) -> Plan {
     };
     let points: Vec<Point> = traffic.points().iter().copied().map(point).collect();
     let at = point(at_rps);
+    let cost = |kind: Kind, rps: f64| {
+        let of_kind = strategies.iter().filter(|strategy| strategy.kind == kind);
+        of_kind.filter_map(|strategy| strategy.bill(question, &sites, rps).usd_per_month).reduce(f64::min)
+    };
+    let pays = break_even::steps(traffic, &strategies, cost);
     let break_even = break_even::search(traffic, &strategies, |rps| point(rps).cheapest);
     Plan {
         month_hours: MONTH_HOURS,
@@ -171,6 +178,7 @@ pub fn plan(question: &Question<'_>, traffic: &Traffic, at_rps: f64) -> Plan {
         backends: sites.iter().map(facts).collect(),
         points,
         at,
+        pays,
         break_even,
         not_included: not_included(question),
         strategies,

@@ -129,9 +129,11 @@ impl Site {
         whole(rps / replicas.rps).max(f64::from(replicas.min))
     }
 
-    /// Requests per second that it can serve at most.
-    pub(super) fn capacity_rps(&self) -> f64 {
-        self.backend.replicas.as_ref().map_or(0.0, |replicas| replicas.capacity_rps(replicas.max))
+    /// Requests per second that it serves with the replicas that always run, and at most.
+    pub(super) fn serves_rps(&self) -> (f64, f64) {
+        let of = |replicas: &Replicas| [replicas.min, replicas.max].map(|count| replicas.capacity_rps(count));
+        let [paid, most] = self.backend.replicas.as_ref().map_or([0.0; 2], of);
+        (paid, most)
     }
 
     /// USD per 1,000 requests on full nodes under these terms in an hour of the window, as the router counts it. `None` if
@@ -186,7 +188,7 @@ impl Site {
             let source =
                 format!("{rate} an hour of a spot node ({from}), each for {:.0} s", lost_hours * HOUR_SECONDS);
             let quantity = usage.node_hours * share * rate * lost_hours;
-            let what = "node time lost when spot nodes are taken back";
+            let what = "time lost to interruptions";
             lines.push(self.line(
                 Kind::Interruption,
                 what,

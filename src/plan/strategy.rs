@@ -21,7 +21,8 @@ pub enum Kind {
     AutoscaleSpot,
     /// Two clusters as `AutoscaleSpot`, each with half of the traffic.
     TwoCloudsFixed,
-    /// Two clusters as `AutoscaleSpot`, the traffic of each hour at the one that is cheaper then.
+    /// Two clusters as `AutoscaleSpot`, the traffic of each hour at the one that is cheaper then, but for what the paid minimum of
+    /// the other serves.
     TwoCloudsShifting,
     /// Instances of a managed platform for each hour.
     Managed,
@@ -112,19 +113,37 @@ struct Duty {
 enum Takes {
     /// This part of it.
     Part(f64),
-    /// All that it can serve, at most this many requests per second.
-    First(f64),
-    /// What another, who takes at most this many requests per second, leaves.
-    Rest(f64),
+    /// What it is for the cheaper of two.
+    Cheaper(Two),
+    /// What it is for the other one.
+    Dearer(Two),
+}
+
+/// What two backends serve, in requests per second: within the replicas that are paid anyway, and at most.
+#[derive(Clone, Copy, Debug)]
+struct Two {
+    cheaper_paid: f64,
+    cheaper_most: f64,
+    dearer_paid: f64,
 }
 
 impl Takes {
     fn of(self, rps: f64) -> f64 {
         match self {
             Takes::Part(part) => rps * part,
-            Takes::First(most) => rps.min(most),
-            Takes::Rest(most) => (rps - most).max(0.0),
+            Takes::Cheaper(two) => rps - two.at_the_dearer(rps),
+            Takes::Dearer(two) => two.at_the_dearer(rps),
         }
+    }
+}
+
+impl Two {
+    /// Replicas that are paid anyway serve before any other is started, those of the cheaper backend first; beyond them the
+    /// cheaper one serves as long as it can, and the other takes the rest.
+    fn at_the_dearer(self, rps: f64) -> f64 {
+        let beyond_first = (rps - self.cheaper_paid).max(0.0);
+        let paid = beyond_first.min(self.dearer_paid);
+        paid + (beyond_first - paid - (self.cheaper_most - self.cheaper_paid)).max(0.0)
     }
 }
 
@@ -251,10 +270,9 @@ fn two_clouds(question: &Question<'_>, sites: &[Site]) -> [Result<Strategy, Unpr
         } else {
             notes.push(shifting_note(question, sites, both, cheaper));
             let turns = |[here, there]: [usize; 2]| {
-                let (own, other) = (sites[here].capacity_rps(), sites[there].capacity_rps());
                 [
-                    duty(here, Takes::First(own), &|hour| cheaper(hour) == here),
-                    duty(here, Takes::Rest(other), &|hour| cheaper(hour) != here),
+                    duty(here, Takes::Cheaper(two(&sites[here], &sites[there])), &|hour| cheaper(hour) == here),
+                    duty(here, Takes::Dearer(two(&sites[there], &sites[here])), &|hour| cheaper(hour) != here),
                 ]
             };
             [turns(both), turns([second, first])].concat()
@@ -263,6 +281,11 @@ fn two_clouds(question: &Question<'_>, sites: &[Site]) -> [Result<Strategy, Unpr
         let id = format!("{}/{}+{}", kind.as_str(), backends[0], backends[1]);
         Ok(Strategy { id, kind, backends, notes, rented: Rented::Nodes(Terms::Spot), duties })
     })
+}
+
+fn two(cheaper: &Site, dearer: &Site) -> Two {
+    let ((cheaper_paid, cheaper_most), (dearer_paid, _)) = (cheaper.serves_rps(), dearer.serves_rps());
+    Two { cheaper_paid, cheaper_most, dearer_paid }
 }
 
 /// Who is the cheaper one, and how often that changes.
@@ -280,8 +303,7 @@ fn shifting_note(
         0 => {
             let always = if at_first > 0 { a } else { b };
             format!(
-                "`{always}` is the cheaper one in every hour: shifting for money saves nothing at these prices, the traffic just \
-                 stays there"
+                "`{always}` is the cheaper one in every hour: shifting for money saves nothing at these prices"
             )
         }
         moves => format!(
@@ -438,7 +460,7 @@ impl Strategy {
             }
         };
         let hours = usage.node_hours;
-        let kept = "part of the instance's price, or not included";
+        let kept = "not included";
         let mut lines = vec![
             site.line(LineKind::Compute, what, hours, Unit::InstanceHour, usd_per_hour, source.clone()),
             site.line(LineKind::Storage, "disks", hours, Unit::InstanceHour, 0.0, kept.into()),

@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "RPS")]
     from: Option<f64>,
 
-    /// Most traffic [default: what the largest backend carries]
+    /// Most traffic [default: what the two largest backends carry together]
     #[arg(long, value_name = "RPS")]
     to: Option<f64>,
 
@@ -121,8 +121,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::Input(nothing_priced(&args.config, settings, &plan)));
     }
     if let Some(path) = &args.plot {
-        let failed =
-            |error| Failure::Input(format!("--plot: {} cannot be written: {error}", path.display()));
+        let failed = |error| Failure::Input(format!("--plot: {} cannot be written: {error}", path.display()));
         fs::write(path, plot::svg(&plan)).map_err(failed)?;
     }
     if args.json {
@@ -167,14 +166,16 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// The range of traffic, and the one to show line by line.
 fn traffic(args: &Args, backends: &[Arc<Backend>], day: &Day) -> Result<(Traffic, f64), Failure> {
     let replicas = backends.iter().filter_map(|backend| backend.replicas.as_ref());
-    let capacity_rps = replicas.map(|replicas| replicas.capacity_rps(replicas.max)).fold(0.0, f64::max);
+    let mut capacities: Vec<f64> = replicas.map(|replicas| replicas.capacity_rps(replicas.max)).collect();
+    capacities.sort_by(|a, b| b.total_cmp(a));
+    let capacity_rps: f64 = capacities.iter().take(2).sum();
     if capacity_rps == 0.0 {
         return Err(Failure::Input(format!(
             "{}: no backend says what it can serve: give one `node` and `replicas`",
             args.config.display()
         )));
     }
-    let (least, most) = Traffic::up_to_capacity(capacity_rps, day.peak());
+    let (least, most) = Traffic::up_to(capacity_rps / day.peak());
     let to = args.to.unwrap_or_else(|| args.from.map_or(most, |from| f64::max(most, from * 1000.0)));
     let from = args.from.unwrap_or_else(|| if args.to.is_some() { to / 1000.0 } else { least });
     let traffic = Traffic::new(from, to, args.points).map_err(Failure::Input)?;

@@ -190,12 +190,9 @@ impl BreakEvens {
                 reign.with_gaps |= last_other > reign.to_rps;
                 reign.to_rps = *rps;
             }
-            None => self.cheapest.push(Reign {
-                id: id.clone(),
-                from_rps: *rps,
-                to_rps: *rps,
-                with_gaps: false,
-            }),
+            None => {
+                self.cheapest.push(Reign { id: id.clone(), from_rps: *rps, to_rps: *rps, with_gaps: false })
+            }
         }
     }
 }

@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn one_row_a_request_is_read_too() {
         let row = |hour: u32| format!("{},7,9\n", hour * 3600);
-        let csv = format!("offset_seconds,prompt_tokens,output_tokens\n{}", (0..24).map(row).collect::<String>());
+        let csv =
+            format!("offset_seconds,prompt_tokens,output_tokens\n{}", (0..24).map(row).collect::<String>());
         assert_eq!(Day::of_requests("r.csv", csv.as_bytes()).unwrap().hourly_factors, [1.0; HOURS]);
     }
 

@@ -185,8 +185,10 @@ impl Site {
             } else {
                 self.mixed(share, |course| course.mean(question.window)).unwrap_or(0.0)
             };
-            let source =
-                format!("{rate} an hour of a spot node ({from}), each for {:.0} s", lost_hours * HOUR_SECONDS);
+            let source = format!(
+                "{rate} an hour of a spot node ({from}), each for {:.0} s",
+                lost_hours * HOUR_SECONDS
+            );
             let quantity = usage.node_hours * share * rate * lost_hours;
             let what = "time lost to interruptions";
             lines.push(self.line(

@@ -271,8 +271,12 @@ fn two_clouds(question: &Question<'_>, sites: &[Site]) -> [Result<Strategy, Unpr
             notes.push(shifting_note(question, sites, both, cheaper));
             let turns = |[here, there]: [usize; 2]| {
                 [
-                    duty(here, Takes::Cheaper(two(&sites[here], &sites[there])), &|hour| cheaper(hour) == here),
-                    duty(here, Takes::Dearer(two(&sites[there], &sites[here])), &|hour| cheaper(hour) != here),
+                    duty(here, Takes::Cheaper(two(&sites[here], &sites[there])), &|hour| {
+                        cheaper(hour) == here
+                    }),
+                    duty(here, Takes::Dearer(two(&sites[there], &sites[here])), &|hour| {
+                        cheaper(hour) != here
+                    }),
                 ]
             };
             [turns(both), turns([second, first])].concat()
@@ -345,7 +349,10 @@ fn managed(question: &Question<'_>, sites: &[Site], index: usize) -> Option<Resu
             Cloud::Other => return None,
         };
         id = format!("{id}:{instance}");
-        notes.push(format!("in place of the nodes of `{}`, with as many replicas each and the same limits", backend.id));
+        notes.push(format!(
+            "in place of the nodes of `{}`, with as many replicas each and the same limits",
+            backend.id
+        ));
         fee.map_err(|unknown| unknown.to_string()).map(|fee| Rented::Instances {
             usd_per_hour: fee.usd,
             usd_per_request: 0.0,
@@ -394,7 +401,12 @@ impl Strategy {
     /// What a month at `rps` requests per second, on average over the day, costs.
     pub(super) fn bill(&self, question: &Question<'_>, sites: &[Site], rps: f64) -> Bill {
         if let Some(why) = self.overload(question, sites, rps) {
-            return Bill { id: self.id.clone(), usd_per_month: None, not_carried: Some(why), lines: Vec::new() };
+            return Bill {
+                id: self.id.clone(),
+                usd_per_month: None,
+                not_carried: Some(why),
+                lines: Vec::new(),
+            };
         }
         let mut used: Vec<(usize, Usage)> = Vec::new();
         for duty in &self.duties {
@@ -467,7 +479,14 @@ impl Strategy {
         ];
         lines.extend(site.egress_lines(usage.requests, question.response_bytes));
         let source = if usd_per_request > 0.0 { source.clone() } else { "none is charged".into() };
-        lines.push(site.line(LineKind::Fees, "requests", usage.requests, Unit::Request, usd_per_request, source));
+        lines.push(site.line(
+            LineKind::Fees,
+            "requests",
+            usage.requests,
+            Unit::Request,
+            usd_per_request,
+            source,
+        ));
         let nobody = "there is no cluster to run";
         lines.push(site.line(LineKind::Operation, "clusters", 0.0, Unit::Cluster, 0.0, nobody.into()));
         lines

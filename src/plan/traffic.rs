@@ -44,10 +44,10 @@ impl Traffic {
         Ok(Traffic(all))
     }
 
-    /// A range for backends that together carry `capacity_rps` in the busiest hour, which has `peak` times the mean traffic: three
-    /// decades, up to what they carry.
-    pub fn up_to_capacity(capacity_rps: f64, peak: f64) -> (f64, f64) {
-        let most = rounded(capacity_rps / peak, 2).clamp(RPS.start() * 2e3, *RPS.end());
+    /// The least and the most of a range that ends just below `most_rps`: three decades.
+    pub fn up_to(most_rps: f64) -> (f64, f64) {
+        let digit = 10f64.powf(most_rps.log10().floor() - 1.0);
+        let most = rounded((most_rps / digit).floor() * digit, 2).clamp(RPS.start() * 2e3, *RPS.end());
         (rounded(most / 1000.0, 2), most)
     }
 
@@ -76,4 +76,42 @@ impl Traffic {
 /// A positive number with so many significant digits.
 pub(super) fn rounded(number: f64, digits: i32) -> f64 {
     format!("{number:.*e}", (digits - 1) as usize).parse().unwrap_or(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn points_are_numbers_that_people_can_type() {
+        let traffic = Traffic::new(1.0, 1000.0, 7).unwrap();
+        assert_eq!(traffic.points(), [1.0, 3.16, 10.0, 31.6, 100.0, 316.0, 1000.0]);
+        assert_eq!(traffic.middle(), 31.6);
+        assert_eq!(Traffic::new(1.0, 1.001, 9).unwrap().points(), [1.0, 1.001]);
+        assert_eq!(Traffic::up_to(138.426), (0.13, 130.0));
+        assert_eq!(Traffic::up_to(0.0312), (0.000_031, 0.031));
+    }
+
+    #[test]
+    fn a_bad_range_is_named() {
+        let said = |from, to, points| Traffic::new(from, to, points).unwrap_err();
+        insta::assert_snapshot!(said(5.0, 5.0, 9), @"--from: found 5, expected less than --to, which is 5");
+        insta::assert_snapshot!(said(0.0, 5.0, 9), @"--from: found 0 requests per second, expected 0.000001 to 1000000000");
+        insta::assert_snapshot!(said(1.0, f64::NAN, 9), @"--to: found NaN requests per second, expected 0.000001 to 1000000000");
+        insta::assert_snapshot!(said(1.0, f64::INFINITY, 9), @"--to: found inf requests per second, expected 0.000001 to 1000000000");
+        insta::assert_snapshot!(said(1.0, 5.0, 1), @"--points: found 1, expected 2 to 200");
+    }
+
+    proptest! {
+        #[test]
+        fn points_rise_from_end_to_end(from in 1e-6f64..1e6, factor in 1.000_001f64..1e3, points in 2usize..200) {
+            let traffic = Traffic::new(from, from * factor, points).unwrap();
+            let all = traffic.points();
+            prop_assert!(all.len() >= 2 && all.len() <= points);
+            prop_assert_eq!((all[0], *all.last().unwrap()), (from, from * factor));
+            prop_assert!(all.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
 }

@@ -71,7 +71,8 @@ pub(super) async fn load(settings: &Settings, time: Time, now: Timestamp) -> Kno
         let (start, history) = history(settings, end, now);
         first_hour = start;
         for (series, hours) in series.iter_mut().zip(history) {
-            let from_file = |price: &Price| price.source.starts_with("file:") || price.source.starts_with("replay:");
+            let from_file =
+                |price: &Price| price.source.starts_with("file:") || price.source.starts_with("replay:");
             if series.present.as_ref().is_ok_and(from_file) {
                 series.hours = hours;
             }
@@ -214,7 +215,8 @@ fn look(book: &PriceBook, backends: &[Arc<Backend>], now: Timestamp) -> Vec<Seri
     let mut all = Vec::with_capacity(backends.len() * 2);
     for backend in backends {
         let (spot, on_demand) = book.view(backend, now);
-        let reports = if spot.is_none() || on_demand.is_none() { book.report(backend, now) } else { Vec::new() };
+        let reports =
+            if spot.is_none() || on_demand.is_none() { book.report(backend, now) } else { Vec::new() };
         for (offer, price) in [(Offer::Spot, spot), (Offer::OnDemand, on_demand)] {
             let why = || {
                 let report = reports.iter().find(|report| report.offer == offer);

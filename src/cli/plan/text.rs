@@ -86,22 +86,30 @@ fn table(plan: &Plan, ink: Ink) -> String {
         table.row(cells);
     }
     let mut out = table.render("  ", ink);
-    line(&mut out, "*: the cheapest. Of several backends, the cheapest is shown; -: none carries this traffic.");
+    line(
+        &mut out,
+        "*: the cheapest. Of several backends, the cheapest is shown; -: none carries this traffic.",
+    );
     out
 }
 
 /// From which traffic on each kind costs less than the one before it.
 fn pays(plan: &Plan, ink: Ink) -> String {
-    let mut out = format!("{}\n", ink.strong("What pays, each kind at its cheapest backend"));
+    let mut out = format!(
+        "{}\n",
+        ink.strong(
+            "What pays (costs less, or carries what the other does not), each kind at its cheapest backend"
+        )
+    );
     for step in &plan.pays {
         let (strategy, against) = (step.strategy.as_str(), step.against.as_str());
         let sentence = match (step.pays_from_rps, step.pays_to_rps) {
             (Some(from), Some(to)) => {
                 let gaps = if step.with_gaps { ", but not everywhere in between" } else { "" };
                 let (from, to) = (number(from, 5), number(to, 5));
-                format!("{strategy} costs less than {against} from {from} to {to} requests/s{gaps}.")
+                format!("{strategy} pays over {against} from {from} to {to} requests/s{gaps}.")
             }
-            _ => format!("{strategy} nowhere costs less than {against}."),
+            _ => format!("{strategy} nowhere pays over {against}."),
         };
         line(&mut out, &sentence);
     }

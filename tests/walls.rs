@@ -149,7 +149,7 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
         "println!",
         "tracing::",
     ];
-    for name in ["model", "cost", "policy"] {
+    for name in ["model", "cost", "policy", "plan"] {
         let sources = room(name);
         assert!(!sources.is_empty());
         for (path, code) in sources {
@@ -162,10 +162,11 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
 #[test]
 fn imports_run_one_way() {
     // What each room may import beside itself; `demo` and `cli` are on top.
-    let may: [(&str, &[&str]); 10] = [
+    let may: [(&str, &[&str]); 11] = [
         ("model", &[]),
         ("cost", &["model"]),
         ("policy", &["model", "cost"]),
+        ("plan", &["model", "cost"]),
         ("signals", &["model"]),
         ("store", &["model"]),
         ("proxy", &["model", "signals"]),

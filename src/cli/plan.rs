@@ -175,6 +175,9 @@ fn traffic(args: &Args, backends: &[Arc<Backend>], day: &Day) -> Result<(Traffic
             args.config.display()
         )));
     }
+    for (name, rps) in [("--from", args.from), ("--to", args.to)] {
+        rps.map_or(Ok(0.0), |rps| Traffic::check(name, rps)).map_err(Failure::Input)?;
+    }
     let (least, most) = Traffic::up_to(capacity_rps / day.peak());
     let to = args.to.unwrap_or_else(|| args.from.map_or(most, |from| f64::max(most, from * 1000.0)));
     let from = args.from.unwrap_or_else(|| if args.to.is_some() { to / 1000.0 } else { least });

@@ -11,7 +11,7 @@ use crate::{
 const CHANGES_TOLD_MAX: usize = 12;
 
 /// The columns of the table: kinds of strategies, what they are.
-const COLUMNS: [(Kind, &str, &str); 6] = [
+static COLUMNS: [(Kind, &str, &str); 6] = [
     (Kind::StaticOnDemand, "STATIC", "nodes for the busiest hour all month, on demand"),
     (Kind::AutoscaleOnDemand, "ON DEMAND", "nodes for each hour, on demand"),
     (Kind::AutoscaleSpot, "SPOT", "nodes for each hour, spot"),
@@ -39,13 +39,23 @@ fn summary(plan: &Plan, ink: Ink) -> String {
     line(&mut out, &format!("month       {} hours; {}", plan.month_hours, prices(plan)));
     line(
         &mut out,
-        &format!("day         {}; busiest hour {} times the mean", plan.day.source, number(peak(plan), 4)),
+        &format!(
+            "day         {}; busiest hour {} times the mean",
+            plan.day.source,
+            number(plan.day.peak(), 4)
+        ),
     );
     line(&mut out, &format!("response    {} bytes on average", plan.response_bytes));
-    for (kind, column, meaning) in COLUMNS {
+    for (kind, column, meaning) in shown(plan) {
         line(&mut out, &format!("{column:12}{}: {meaning}", kind.as_str()));
     }
     out
+}
+
+/// The columns of which there is a strategy.
+fn shown(plan: &Plan) -> impl Iterator<Item = &'static (Kind, &'static str, &'static str)> {
+    let there = |kind: Kind| plan.strategies.iter().any(|strategy| strategy.kind == kind);
+    COLUMNS.iter().filter(move |(kind, ..)| there(*kind))
 }
 
 fn prices(plan: &Plan) -> String {
@@ -59,14 +69,9 @@ fn prices(plan: &Plan) -> String {
     }
 }
 
-fn peak(plan: &Plan) -> f64 {
-    plan.day.peak()
-}
-
 /// One row for each traffic, with the cheapest of each kind.
 fn table(plan: &Plan, ink: Ink) -> String {
-    let shown: Vec<_> =
-        COLUMNS.iter().filter(|(kind, ..)| plan.strategies.iter().any(|s| s.kind == *kind)).collect();
+    let shown: Vec<_> = shown(plan).collect();
     let mut columns = vec![("REQUESTS/S", Align::Right)];
     columns.extend(shown.iter().map(|(_, column, _)| (*column, Align::Right)));
     columns.push(("CHEAPEST", Align::Left));

@@ -329,6 +329,7 @@ fn the_printed_lines_add_up() {
     let text = stdout(&plan(dir.path(), &["--at", "37", "--response-bytes", "150000"]));
     let details = text.split_once("\nAt 37 requests/s").expect("details").1;
     let details = details.split("\nUnknown\n").next().expect("details");
+    assert!(!text.contains("Prices to doubt"), "all are fresh");
     let mut compared = 0;
     for bill in details.split("\n\n").skip(1) {
         let mut lines = bill.lines();

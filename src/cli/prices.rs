@@ -119,7 +119,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// The last good prices that a Tradewind with this configuration has left, so that a provider that cannot be asked now is shown
 /// with what it said last.
-fn remembered(settings: &Settings) -> PriceBook {
+pub(super) fn remembered(settings: &Settings) -> PriceBook {
     let mut book = PriceBook::new(&settings.prices);
     if let Ok(text) = std::fs::read_to_string(settings.state_dir.join(PRICES_BLOB))
         && let Err(why) = book.restore_json(&text, Timestamp::now())

@@ -82,14 +82,12 @@ impl Course {
         (0..window.hours).map(|hour| self.at(hour)).sum::<f64>() / window.hours as f64
     }
 
-    /// Source and date, and what is unusual, for people.
+    /// Source and date, for people.
     pub(super) fn said_by(&self) -> String {
-        let said = if self.changes() {
-            format!("{}, the mean of the hours used, of {} prices", self.source, self.steps.len())
-        } else {
-            format!("{}, charged from {}", self.source, self.steps[0].observed_at.strftime("%Y-%m-%d"))
-        };
-        self.note.as_ref().map_or_else(|| said.clone(), |note| format!("{said}; {note}"))
+        if self.changes() {
+            return format!("{}, the mean of the hours used, of {} prices", self.source, self.steps.len());
+        }
+        format!("{}, charged from {}", self.source, self.steps[0].observed_at.strftime("%Y-%m-%d"))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::SignedDuration;
 
 use crate::{
+    cli::prices::remembered,
     config::{PriceSource, Prices, Replay, Settings},
     model::{Backend, Offer, Price, PriceState, Timestamp},
     plan::{Course, HOURS, NodePrices, Step, Window},
@@ -59,7 +60,7 @@ pub(super) async fn load(settings: &Settings, time: Time, now: Timestamp) -> Kno
         replay.step(0);
         (replay.look(&settings.backends), replay.faults())
     } else {
-        let book = Arc::new(Mutex::new(PriceBook::new(&settings.prices)));
+        let book = Arc::new(Mutex::new(remembered(settings)));
         let mut feed = PriceFeed::new(&settings.prices, &settings.backends, book.clone(), now);
         feed.fetch_now(now).await;
         // A provider may have taken a while.

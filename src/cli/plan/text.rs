@@ -28,6 +28,7 @@ pub(super) fn page(plan: &Plan, ink: Ink) -> String {
         pays(plan, ink),
         break_even(plan, ink),
         details(plan, ink),
+        doubts(plan, ink),
         unknown(plan, ink),
         not_included(plan, ink),
     ];
@@ -208,6 +209,20 @@ fn bill_text(strategy: &Strategy, bill: &Bill, ink: Ink) -> String {
     }
     out.push_str(&table.render("    ", ink));
     out
+}
+
+/// What is unusual about prices.
+fn doubts(plan: &Plan, ink: Ink) -> String {
+    let mut out = format!("{}\n", ink.strong("Prices to doubt"));
+    let title = out.len();
+    for facts in &plan.backends {
+        for (offer, course) in [("spot", &facts.spot), ("on_demand", &facts.on_demand)] {
+            if let Some(note) = course.as_ref().and_then(|course| course.note.as_ref()) {
+                line(&mut out, &format!("{} {offer}: {note}", facts.id));
+            }
+        }
+    }
+    if out.len() == title { String::new() } else { out }
 }
 
 fn unknown(plan: &Plan, ink: Ink) -> String {

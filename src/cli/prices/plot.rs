@@ -43,7 +43,7 @@ pub(super) fn render(history: &PriceHistory, span: Duration, ink: Ink) -> String
             plot(series).into(),
             usd(low).into(),
             usd(high).into(),
-            usd(prices().last().unwrap_or(low)).into(),
+            usd(prices().next_back().unwrap_or(low)).into(),
             (series.changes.len() - 1).to_string().into(),
         ]);
     }

@@ -29,7 +29,7 @@ pub(super) struct ProviderSource {
 }
 
 enum Service {
-    Aws(AwsPrices),
+    Aws(Box<AwsPrices>),
     /// Connected with the first fetch: without credentials there is nothing to connect.
     Gcp(GcpSettings, Option<Box<GcpPrices>>),
 }
@@ -116,7 +116,7 @@ impl ProviderSource {
 
 impl Service {
     fn aws(settings: &AwsSettings) -> Service {
-        Service::Aws(AwsPrices::new(settings))
+        Service::Aws(Box::new(AwsPrices::new(settings)))
     }
 
     /// What may change at any time.

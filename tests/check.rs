@@ -186,10 +186,8 @@ fn bad_values() {
 
 #[test]
 fn what_a_later_version_knows() {
-    assert_snapshot!(and("[policies.default]\nrule = \"break-even\"\n[[policies.default.rules]]\nwhen = \"true\""), @r#"
-    t.toml:19:8: error: policies.default.rule: found "break-even", expected "threshold"
-        hint: this version decides by "threshold" only
-    t.toml:20:20: error: policies.default: unknown key `rules`
+    assert_snapshot!(and("[policies.default]\n[[policies.default.rules]]\nwhen = \"true\""), @r#"
+    t.toml:19:20: error: policies.default: unknown key `rules`
         hint: this version has no rules inside a policy
     "#);
     assert_snapshot!(and("[state]\nurl = \"s3://bucket/tradewind\""), @r#"
@@ -238,6 +236,14 @@ fn routes() {
     assert_snapshot!(and("[policies.default]\nshift_at = \"3%\""), @r#"
     t.toml:18:11: error: policies.default.return_at: 5% is more than `shift_at` (3%)
         hint: traffic would return the moment it left: return at a smaller gap
+    "#);
+    assert_snapshot!(and("[policies.default]\nrule = \"break-even\"\nshift_at = \"20%\"\nmove_usd = 0.5"), @r#"
+    t.toml:20:12: warning: policies.default.shift_at: the rule "break-even" does not use it
+        hint: take it out
+    "#);
+    assert_snapshot!(and("[policies.default]\nmove_usd = 0.5"), @r#"
+    t.toml:19:12: warning: policies.default.move_usd: the rule "threshold" does not use it
+        hint: take it out
     "#);
     // What follows from a fault is no fault of its own.
     assert_snapshot!(and("[policies.default]\nshift_at = \"x\"\nreturn_at = \"20%\""), @r#"

@@ -63,6 +63,26 @@ fn a_price_change_past_the_threshold_moves_traffic_no_faster_than_the_ramp() {
 }
 
 #[test]
+fn the_break_even_rule_moves_when_staying_has_cost_as_much_as_a_move() {
+    let (_a, _b, config) = two(3.6, 7.2);
+    // No cold start and no hold: a move costs what `move_usd` says.
+    let rule = "rule = \"break-even\"\nmove_usd = 0.005\nhold = \"0s\"\nramp = \"100%/s\"";
+    let tradewind = Tradewind::start(&config.policy(rule));
+    let load = Load::start(tradewind.http, &["GET", "POST"], Duration::from_millis(5));
+    eventually("demand is seen", || tradewind.explain()["decision"]["demand_rps"].as_f64() > Some(50.0));
+    assert_eq!(tradewind.share("a"), 1.0);
+    // At some 200 requests a second 1.60 USD for each 36,000 of them: from -0.005 to 0.005 USD in some seconds.
+    tradewind.set_prices(&[("a", 3.6), ("b", 2.0)]);
+    let pending = tradewind.wait_for_reason("break_even_pending");
+    let reason = &pending["decision"]["reason"];
+    assert_eq!((reason["to"].as_str(), reason["move_usd"].as_f64()), (Some("b"), Some(0.005)), "{reason}");
+    tradewind.wait_for_share("b", 1.0);
+    let last_move = tradewind.explain()["last_move"]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(last_move.contains("as much as the move costs ($0.0050)"), "{last_move}");
+    assert!(load::failures(&load.finish()).is_empty());
+}
+
+#[test]
 fn a_price_change_below_the_threshold_leaves_traffic_where_it_is() {
     let (_a, b, config) = two(0.5, 1.0);
     let tradewind = Tradewind::start(&config);

@@ -173,6 +173,13 @@ fn rule_sentence(rule: &Rule) -> String {
         Rule::Threshold { shift_at, return_at } => {
             format!("leave when the gap reaches {shift_at}, return when it is below {return_at}")
         }
+        Rule::BreakEven { move_usd } if *move_usd > 0.0 => format!(
+            "break-even: leave when staying has cost as much more as a move costs (both sides running, and {} on top)",
+            table::usd(*move_usd)
+        ),
+        Rule::BreakEven { .. } => {
+            "break-even: leave when staying has cost as much more as a move costs (both sides running)".into()
+        }
     }
 }
 

@@ -238,11 +238,8 @@ fn leaf_value(schema: &Value, found: &DeValue<'_>) -> Result<Value, Misfit> {
     match found {
         DeValue::String(text) if accepts("string") => {
             if !options.is_empty() && !options.contains(&&**text) {
-                let hint = match value_not_in_this_version(text) {
-                    Some(later) => Some(later.into()),
-                    None => closest(text, options.iter().copied())
-                        .map(|meant| format!("did you mean \"{meant}\"?")),
-                };
+                let hint =
+                    closest(text, options.iter().copied()).map(|meant| format!("did you mean \"{meant}\"?"));
                 return Err((format!("found \"{text}\", expected {}", listed(&options)), hint));
             }
             if (text.len() as u64) < schema["minLength"].as_u64().unwrap_or(0) {
@@ -318,13 +315,6 @@ fn not_in_this_version(path: &[String], key: &str) -> Option<&'static str> {
         (Some("state"), 1, "url") => Some("this version keeps its state in a directory: use `dir`"),
         (Some("routes"), 3, "model") => Some("this version matches requests by `host`, `path` and `header`"),
         (Some("policies"), 2, "rules") => Some("this version has no rules inside a policy"),
-        _ => None,
-    }
-}
-
-fn value_not_in_this_version(text: &str) -> Option<&'static str> {
-    match text {
-        "break-even" => Some("this version decides by \"threshold\" only"),
         _ => None,
     }
 }

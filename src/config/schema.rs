@@ -261,10 +261,14 @@ impl Slo {
 pub(super) struct Policy {
     /// When traffic moves for money.
     pub(super) rule: RuleName,
-    /// Traffic leaves when the other side is cheaper by this part of what the load costs where it is.
+    /// Traffic leaves when the other side is cheaper by this part of what the load costs where it is. For `threshold` only.
     pub(super) shift_at: Text<Share>,
-    /// It returns when the gap has closed below this. At most `shift_at`.
+    /// It returns when the gap has closed below this. At most `shift_at`. For `threshold` only.
     pub(super) return_at: Text<Share>,
+    /// What a move costs beside both sides running at once, in USD: caches to refill, the risk for the objective. For
+    /// `break-even` only.
+    #[schemars(range(min = 0))]
+    pub(super) move_usd: f64,
     /// Nothing moves for money within this time after traffic last moved.
     pub(super) hold: Text<Duration>,
     /// How fast the share of a receiving backend may grow.
@@ -279,6 +283,8 @@ pub(super) struct Policy {
 pub(super) enum RuleName {
     /// Leave at `shift_at`, return at `return_at`.
     Threshold,
+    /// Leave when staying has cost as much more than another side would have as a move costs. Nothing to tune.
+    BreakEven,
 }
 
 impl Default for Policy {
@@ -288,6 +294,7 @@ impl Default for Policy {
             rule: RuleName::Threshold,
             shift_at: percent(15.0),
             return_at: percent(5.0),
+            move_usd: 0.0,
             hold: seconds(600),
             ramp: Text(Ramp::new(0.1, Duration::from_secs(60)).expect("a tenth a minute is a ramp")),
             keep_warm: percent(0.0),

@@ -191,6 +191,26 @@ pub enum Reason {
         /// What it must fall below.
         threshold: Share,
     },
+    /// Staying has cost more than another side would have, but not yet as much as a move costs.
+    BreakEvenPending {
+        /// The side that would have been cheaper.
+        to: BackendId,
+        /// What staying has cost more so far, in USD.
+        lost_usd: f64,
+        /// What a move there costs, in USD.
+        move_usd: f64,
+    },
+    /// Staying has cost as much more as a move costs.
+    BreakEvenReached {
+        /// The side that is left.
+        from: BackendId,
+        /// The side that receives.
+        to: BackendId,
+        /// What staying has cost more, in USD.
+        lost_usd: f64,
+        /// What the move costs, in USD.
+        move_usd: f64,
+    },
     /// The load that would move costs nothing where it is: it is within what is paid anyway.
     NothingToSave,
     /// A cost needed for the comparison is not known or not trusted; nothing moves for money.
@@ -248,6 +268,8 @@ impl Reason {
             Reason::Holding { .. } => "holding",
             Reason::GapReached { .. } => "gap_reached",
             Reason::GapClosed { .. } => "gap_closed",
+            Reason::BreakEvenPending { .. } => "break_even_pending",
+            Reason::BreakEvenReached { .. } => "break_even_reached",
             Reason::Away { .. } => "away",
             Reason::NothingToSave => "nothing_to_save",
             Reason::CostUnknown { .. } => "cost_unknown",
@@ -309,6 +331,14 @@ impl fmt::Display for Reason {
                 f,
                 "cheaper than {home} by {}; traffic returns when that falls below {threshold}",
                 percent(*gap)
+            ),
+            Reason::BreakEvenPending { to, lost_usd, move_usd } => write!(
+                f,
+                "staying has cost ${lost_usd:.4} more than {to} would have; a move there costs ${move_usd:.4}"
+            ),
+            Reason::BreakEvenReached { from, to, lost_usd, move_usd } => write!(
+                f,
+                "{from} has cost ${lost_usd:.4} more than {to} would have, as much as the move costs (${move_usd:.4})"
             ),
             Reason::NothingToSave => {
                 write!(f, "the load is within what is paid anyway: moving it would save nothing")

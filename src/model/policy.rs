@@ -17,6 +17,11 @@ pub enum Rule {
         /// Gap below which traffic returns to where it came from. At most `shift_at`.
         return_at: Share,
     },
+    /// Leave when staying has cost as much more than another side would have as a move costs.
+    BreakEven {
+        /// What a move costs beside both sides running at once, in USD: caches to refill, the risk for the objective.
+        move_usd: f64,
+    },
 }
 
 /// How a route chooses among its backends.

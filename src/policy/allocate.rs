@@ -12,6 +12,8 @@ struct Step {
     /// What the piece after this one costs: breaks ties between pieces that are paid anyway.
     then: f64,
     share: f64,
+    /// Whether replicas that are paid anyway serve it.
+    paid: bool,
 }
 
 /// The cheapest allocation: every backend that may serve keeps `floor`, the rest goes where one more request costs least.
@@ -20,6 +22,21 @@ struct Step {
 /// what leaving it would save); `None` at the first placement, where backends of unknown cost come last, in the operator's
 /// order.
 pub fn cheapest(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
+    let mut shares = base(sites, floor, stay);
+    fill(sites, &mut shares, |site| site.limit, stay.is_none(), None);
+    shares
+}
+
+/// What the allocation would be if `favourite` were the place to be: what is paid anyway is used everywhere, the rest is the
+/// favourite's, and what does not fit there goes to the cheapest. `stay` as for [`cheapest`].
+pub fn favouring(sites: &[Site], floor: f64, stay: &[f64], favourite: usize) -> Vec<f64> {
+    let mut shares = base(sites, floor, Some(stay));
+    fill(sites, &mut shares, |site| site.limit, false, Some(favourite));
+    shares
+}
+
+/// What every backend has before anything is given to the cheapest.
+fn base(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
     let mut shares: Vec<f64> = sites
         .iter()
         .enumerate()
@@ -32,7 +49,6 @@ pub fn cheapest(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
     if sum > 1.0 {
         shares.iter_mut().for_each(|share| *share /= sum);
     }
-    fill(sites, &mut shares, |site| site.limit, stay.is_none());
     shares
 }
 
@@ -66,7 +82,7 @@ pub fn repair(sites: &[Site], plan: &[f64], floor: f64, standing_in: &[f64]) -> 
         *share += more;
         missing -= more;
     }
-    fill(sites, &mut shares, |site| site.limit, true);
+    fill(sites, &mut shares, |site| site.limit, true, None);
     keep_floor(sites, &mut shares, floor);
     shares
 }
@@ -113,14 +129,22 @@ pub fn repair_around(sites: &[Site], plan: &[f64], fixed: &[Option<f64>]) -> Vec
         let i = sites.iter().position(|s| std::ptr::eq(s.view, site.view));
         if i.is_some_and(|i| fixed[i].is_some()) { 0.0 } else { site.limit }
     };
-    fill(sites, &mut shares, open, true);
+    fill(sites, &mut shares, open, true, None);
     shares
 }
 
 /// Gives the share that is still missing to the cheapest pieces with room, those of unknown cost last; `untrusted_too`: also
 /// to backends whose cost is unknown or not trusted. When all are full, what is left goes to whoever
 /// may serve, in proportion to the limits: a capacity figure from a model is no reason to refuse a request.
-fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, untrusted_too: bool) {
+///
+/// `favourite`: the backend that comes right after what is paid anyway, whatever it costs.
+fn fill(
+    sites: &[Site],
+    shares: &mut [f64],
+    limit: impl Fn(&Site) -> f64,
+    untrusted_too: bool,
+    favourite: Option<usize>,
+) {
     let mut missing = 1.0 - shares.iter().sum::<f64>();
     if missing <= SHARE_EPSILON {
         return;
@@ -131,7 +155,19 @@ fn fill(sites: &[Site], shares: &mut [f64], limit: impl Fn(&Site) -> f64, untrus
         steps_of(site, i, shares[i], room, untrusted_too, &mut steps);
     }
     // A stable sort keeps the operator's order among equals.
-    steps.sort_by(|a, b| a.marginal.total_cmp(&b.marginal).then(a.then.total_cmp(&b.then)));
+    let rank = |step: &Step| match favourite {
+        Some(favourite) if !step.paid => {
+            if step.site == favourite {
+                1
+            } else {
+                2
+            }
+        }
+        _ => 0,
+    };
+    steps.sort_by(|a, b| {
+        rank(a).cmp(&rank(b)).then(a.marginal.total_cmp(&b.marginal)).then(a.then.total_cmp(&b.then))
+    });
     for step in &steps {
         let given = step.share.min(missing);
         shares[step.site] += given;
@@ -161,7 +197,7 @@ fn steps_of(site: &Site, i: usize, from: f64, room: f64, untrusted_too: bool, st
         return;
     }
     let Some(costing) = site.costing else {
-        steps.push(Step { site: i, marginal: f64::MAX, then: f64::MAX, share: room });
+        steps.push(Step { site: i, marginal: f64::MAX, then: f64::MAX, share: room, paid: false });
         return;
     };
     let curve = costing.curve;
@@ -169,10 +205,10 @@ fn steps_of(site: &Site, i: usize, from: f64, room: f64, untrusted_too: bool, st
     let load = site.view.load_elsewhere_rps + from * site.demand_rps;
     let paid = ((curve.paid_rps - load) / site.demand_rps).clamp(0.0, room);
     if paid > 0.0 {
-        steps.push(Step { site: i, marginal: curve.always, then: dear, share: paid });
+        steps.push(Step { site: i, marginal: curve.always, then: dear, share: paid, paid: true });
     }
     if room > paid {
-        steps.push(Step { site: i, marginal: dear, then: dear, share: room - paid });
+        steps.push(Step { site: i, marginal: dear, then: dear, share: room - paid, paid: false });
     }
 }
 

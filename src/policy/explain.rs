@@ -15,17 +15,23 @@ pub fn summary(decision: &Decision) -> String {
     if let (Some(gap), Some(here), Some(there)) =
         (decision.gap, decision.cost_here_usd_per_hour, decision.cost_there_usd_per_hour)
     {
-        let Rule::Threshold { shift_at, return_at } = decision.rule;
+        let rule = match decision.rule {
+            Rule::Threshold { shift_at, return_at } => {
+                format!("Traffic leaves at {shift_at} and returns below {return_at}.")
+            }
+            Rule::BreakEven { .. } => {
+                "Traffic leaves when the difference has added up to what a move costs.".into()
+            }
+        };
         let (here_is, there_is) = match &decision.reason {
             Reason::Away { home, .. } => ("where it is".to_owned(), format!("at {home}, which it left")),
-            Reason::GapClosed { from, to, .. } | Reason::GapReached { from, to, .. } => {
-                (format!("at {from}"), format!("at {to}"))
-            }
+            Reason::GapClosed { from, to, .. }
+            | Reason::GapReached { from, to, .. }
+            | Reason::BreakEvenReached { from, to, .. } => (format!("at {from}"), format!("at {to}")),
             _ => ("where it is".to_owned(), "where it would go".to_owned()),
         };
         text += &format!(
-            " The load in question costs ${here:.4} an hour {here_is} and ${there:.4} {there_is}: a gap of {}. Traffic leaves \
-             at {shift_at} and returns below {return_at}.",
+            " The load in question costs ${here:.4} an hour {here_is} and ${there:.4} {there_is}: a gap of {}. {rule}",
             percent(gap)
         );
     }
@@ -63,25 +69,33 @@ pub fn binding(decision: &Decision) -> Option<String> {
 
 /// What would have to change for another decision.
 pub fn what_would_change_it(decision: &Decision) -> String {
-    let Rule::Threshold { shift_at, return_at } = decision.rule;
+    let (cheaper, back) = match decision.rule {
+        Rule::Threshold { shift_at, return_at } => {
+            (format!("by {shift_at}"), format!("is cheaper by less than {return_at}"))
+        }
+        Rule::BreakEven { .. } => {
+            let enough = "for long enough to pay for a move".to_owned();
+            (enough.clone(), format!("is dearer {enough}"))
+        }
+    };
     let here = decision.cost_here_usd_per_hour;
     match &decision.reason {
-        Reason::GapBelowThreshold { to, .. } => match here {
+        Reason::GapBelowThreshold { to, threshold, .. } => match here {
             Some(here) => format!(
                 "the load would move if it cost at most ${:.4} an hour at {to} (now ${:.4}), or if staying cost more",
-                here * (1.0 - shift_at.get()),
+                here * (1.0 - threshold.get()),
                 decision.cost_there_usd_per_hour.unwrap_or_default()
             ),
-            None => format!("a gap of {shift_at} would move it to {to}"),
+            None => format!("a gap of {threshold} would move it to {to}"),
         },
-        Reason::Away { home, .. } => match decision.cost_there_usd_per_hour {
+        Reason::Away { home, threshold, .. } => match decision.cost_there_usd_per_hour {
             Some(at_home) => format!(
                 "traffic returns to {home} when serving it where it is costs more than ${:.4} an hour (now ${:.4}), or when \
                  {home} gets cheaper",
-                at_home * (1.0 - return_at.get()),
+                at_home * (1.0 - threshold.get()),
                 here.unwrap_or_default()
             ),
-            None => format!("traffic returns to {home} when the gap falls below {return_at}"),
+            None => format!("traffic returns to {home} when the gap falls below {threshold}"),
         },
         Reason::Holding { to, remaining, .. } => {
             format!("in {} s it moves to {to} if the prices stay as they are", remaining.as_secs() + 1)
@@ -100,13 +114,23 @@ pub fn what_would_change_it(decision: &Decision) -> String {
         },
         Reason::NothingEligible => "any backend becoming healthy".to_owned(),
         Reason::Cheapest | Reason::Initial { .. } | Reason::InitialWithoutPrices { .. } => {
-            format!("another backend becoming cheaper by {shift_at}, or this one failing")
+            format!("another backend becoming cheaper {cheaper}, or this one failing")
         }
-        Reason::GapReached { to, .. } => {
-            format!("once there, traffic returns when {to} is cheaper by less than {return_at}")
+        Reason::BreakEvenPending { to, lost_usd, move_usd } => {
+            let saved = here.zip(decision.cost_there_usd_per_hour).map_or(0.0, |(here, there)| here - there);
+            match saved > 0.0 {
+                true => format!(
+                    "at these prices it moves to {to} in {:.1} h, when ${move_usd:.4} are reached",
+                    (move_usd - lost_usd) / saved
+                ),
+                false => format!("{to} becoming cheaper again, for long enough to pay for a move"),
+            }
+        }
+        Reason::GapReached { to, .. } | Reason::BreakEvenReached { to, .. } => {
+            format!("once there, traffic returns when {to} {back}")
         }
         Reason::GapClosed { .. } | Reason::Recovered { .. } => {
-            format!("another backend becoming cheaper by {shift_at}, after the hold")
+            format!("another backend becoming cheaper {cheaper}, after the hold")
         }
     }
 }

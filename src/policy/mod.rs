@@ -7,9 +7,10 @@
 //! ramp where they may.
 //!
 //! Read in this order: [`site`] (what each backend may get and what it costs), [`allocate`] (filling from the cheapest
-//! upward), [`threshold`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
+//! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
 
 pub mod allocate;
+pub mod break_even;
 pub mod explain;
 pub mod ramp;
 pub mod site;
@@ -25,7 +26,7 @@ pub use state::State;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Cause, Decision, Fallback, OverrideKind, Policy, Reason, Snapshot, Timestamp, Verdict,
+    Action, Cause, Decision, Fallback, OverrideKind, Policy, Reason, Rule, Snapshot, Timestamp, Verdict,
 };
 use allocate::{close, repair};
 use site::Site;
@@ -49,9 +50,9 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestam
     let elapsed = next.advance_to(now, STEP_MAX);
     let mut sites = site::survey(policy, snapshot, &mut next, now);
 
-    let wish = make_plan(policy, snapshot, &sites, &mut next, now);
-    let fallback = site::impose_overrides(snapshot, &mut sites);
     let step = Step { now, elapsed };
+    let wish = make_plan(policy, snapshot, &sites, &mut next, step);
+    let fallback = site::impose_overrides(snapshot, &mut sites);
     let outcome = settle(policy, snapshot, &mut sites, &mut next, wish, fallback, step);
     site::follow_capacity(policy, &sites, &mut next, now);
 
@@ -96,7 +97,7 @@ fn make_plan(
     snapshot: &Snapshot,
     sites: &[Site],
     state: &mut State,
-    now: Timestamp,
+    Step { now, elapsed }: Step,
 ) -> Outcome {
     if !state.placed() {
         return place(policy, sites, state);
@@ -109,7 +110,23 @@ fn make_plan(
         });
     }
     let remaining = hold_remaining(policy, state, now);
-    threshold::consider(policy, sites, state, remaining)
+    match policy.rule {
+        Rule::Threshold { shift_at, return_at } => {
+            // Of the other rule, should the policy have had it before: what was added up then is of no use later.
+            state.regret_usd.clear();
+            threshold::consider(policy, (shift_at, return_at), sites, state, remaining)
+        }
+        Rule::BreakEven { move_usd } => {
+            break_even::consider(policy, move_usd, sites, state, Pause { elapsed, remaining })
+        }
+    }
+}
+
+/// Time since the last decision, and until an optional move is allowed.
+#[derive(Clone, Copy)]
+struct Pause {
+    elapsed: Duration,
+    remaining: Duration,
 }
 
 /// The first placement: all at the lowest marginal cost. Nothing is running yet, so there is nothing to hold or to ramp.

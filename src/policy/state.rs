@@ -41,6 +41,9 @@ pub struct State {
     pub warmth: Vec<Warmth>,
     /// When each backend was last seen over the latency objective.
     pub over_slo_at: Vec<Option<Timestamp>>,
+    /// What staying where the plan is has cost more than being at each backend would have, in USD; of the break-even rule.
+    #[serde(default)]
+    pub regret_usd: Vec<f64>,
     /// Backends that had to be left or limited, for another reason than capacity, and have not been let back yet.
     pub barred: Vec<bool>,
 }
@@ -81,7 +84,10 @@ impl State {
         ];
         let figures =
             self.plan.iter().chain(&self.target).chain(&self.shares).chain(self.home.iter().flatten());
+        let regrets_fit = self.regret_usd.is_empty() || self.regret_usd.len() == count;
         lengths.iter().all(|len| *len == count)
+            && regrets_fit
+            && self.regret_usd.iter().all(|usd| usd.is_finite())
             && figures.copied().all(|f| (0.0..=1.0 + SHARE_EPSILON).contains(&f))
     }
 
@@ -126,6 +132,7 @@ impl State {
                 .iter()
                 .map(|p| p.and_then(|p| self.over_slo_at.get(p).copied()).flatten())
                 .collect(),
+            regret_usd: pick(&self.regret_usd),
             barred: places
                 .iter()
                 .map(|p| p.is_some_and(|p| self.barred.get(p).copied() == Some(true)))

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Action, Policy, Reason, Rule, Share};
+use crate::model::{Action, Policy, Reason, Share};
 
 use super::{
     DRIFT, Outcome, SHARE_EPSILON,
@@ -36,7 +36,7 @@ impl Comparison {
 
 /// Compares over the load that would move from `here` to `there`: only what can be shed counts, so two clusters whose paid
 /// minimum covers the traffic have no gap, whatever their prices. `None` when a cost involved is unknown.
-fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
+pub(super) fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
     let (mut shed, mut added) = (0.0, 0.0);
     for (site, (here, there)) in sites.iter().zip(here.iter().zip(there)) {
         if (here - there).abs() <= SHARE_EPSILON {
@@ -57,7 +57,7 @@ fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
 }
 
 /// The site that gains, or with swapped arguments loses, most between two allocations.
-fn gains_most<'s, 'a>(sites: &'s [Site<'a>], from: &[f64], to: &[f64]) -> Option<&'s Site<'a>> {
+pub(super) fn gains_most<'s, 'a>(sites: &'s [Site<'a>], from: &[f64], to: &[f64]) -> Option<&'s Site<'a>> {
     // A difference that is only rounding is no gain.
     let gain = |(to, from): (&f64, &f64)| if to - from > SHARE_EPSILON { to - from } else { 0.0 };
     let gains: Vec<f64> = to.iter().zip(from).map(gain).collect();
@@ -65,8 +65,13 @@ fn gains_most<'s, 'a>(sites: &'s [Site<'a>], from: &[f64], to: &[f64]) -> Option
 }
 
 /// Moves `state.plan` if the rule says so; says why or why not.
-pub(super) fn consider(policy: &Policy, sites: &[Site], state: &mut State, remaining: Duration) -> Outcome {
-    let Rule::Threshold { shift_at, return_at } = policy.rule;
+pub(super) fn consider(
+    policy: &Policy,
+    (shift_at, return_at): (Share, Share),
+    sites: &[Site],
+    state: &mut State,
+    remaining: Duration,
+) -> Outcome {
     if let Some(outcome) = consider_return(policy, sites, state, return_at, remaining) {
         return outcome;
     }
@@ -148,7 +153,7 @@ fn consider_return(
 }
 
 /// Nothing is cheaper, or it cannot be told because a cost is missing.
-fn nothing_cheaper(sites: &[Site]) -> Reason {
+pub(super) fn nothing_cheaper(sites: &[Site]) -> Reason {
     let unknown = sites.iter().filter(|s| s.may_serve).find_map(|s| s.missing.map(|m| (s, m)));
     match unknown {
         Some((site, missing)) => {

@@ -43,11 +43,27 @@ impl Rules<'_, '_> {
                 }
                 let rule = match policy.rule {
                     schema::RuleName::Threshold => Rule::Threshold { shift_at, return_at },
+                    schema::RuleName::BreakEven => Rule::BreakEven { move_usd: policy.move_usd },
                 };
+                self.keys_of_other_rules(id, policy.rule);
                 let (hold, ramp, keep_warm) = (policy.hold.0, policy.ramp.0, policy.keep_warm.0);
                 (id.clone(), Arc::new(Policy { id: id.clone(), rule, hold, ramp, keep_warm }))
             })
             .collect()
+    }
+
+    /// Keys that the rule does not read: whoever wrote them expects something of them.
+    fn keys_of_other_rules(&mut self, id: &PolicyId, rule: schema::RuleName) {
+        let (name, unread): (_, &[&str]) = match rule {
+            schema::RuleName::Threshold => ("threshold", &["move_usd"]),
+            schema::RuleName::BreakEven => ("break-even", &["shift_at", "return_at"]),
+        };
+        for key in unread {
+            let path = ["policies", id.as_str(), key];
+            if self.is_written(&path) {
+                self.warn(&path, &format!("the rule \"{name}\" does not use it"), Some("take it out".into()));
+            }
+        }
     }
 
     pub(super) fn backend(&mut self, id: BackendId, written: &schema::Backend, fees: &Fees) -> Backend {

@@ -38,6 +38,8 @@ fn want(machine: &str) -> Want {
         cloud: Cloud::Aws,
         region: "us-east-1".into(),
         zones: Vec::new(),
+        every_zone: true,
+        spot: true,
         instance_type: machine.into(),
         accelerator: None,
         priced_as: machine.into(),

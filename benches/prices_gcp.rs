@@ -151,6 +151,8 @@ fn wants() -> Vec<Want> {
             cloud: Cloud::Gcp,
             region: region.into(),
             zones: Vec::new(),
+            every_zone: true,
+            spot: true,
             instance_type: machine.into(),
             accelerator,
             priced_as: format!("{machine}{attached}").into(),

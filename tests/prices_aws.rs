@@ -42,6 +42,8 @@ fn want(region: &str, machine: &str, zones: &[&str]) -> Want {
         cloud: Cloud::Aws,
         region: region.into(),
         zones: zones.iter().map(|zone| (*zone).into()).collect(),
+        every_zone: zones.is_empty(),
+        spot: true,
         instance_type: machine.into(),
         accelerator: None,
         priced_as: machine.into(),

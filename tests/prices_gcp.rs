@@ -44,6 +44,8 @@ fn want(region: &str, instance_type: &str, accelerator: Option<(&str, u32)>) -> 
         cloud: Cloud::Gcp,
         region: region.into(),
         zones: vec![format!("{region}-a").into()],
+        every_zone: false,
+        spot: true,
         instance_type: instance_type.into(),
         accelerator,
         priced_as: priced_as.into(),

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Failure, prices::needed};
+use super::Failure;
 use crate::{
     config::{self, Settings},
     model::Timestamp,
@@ -54,7 +54,7 @@ fn check_prices(settings: &Settings) -> Result<(), Failure> {
         if settings.prices.sources.iter().any(|source| source.asks(backend.cloud)) {
             continue;
         }
-        for price in book.report(backend, now).iter().filter(|price| needed(backend, price.offer)) {
+        for price in book.report(backend, now).iter().filter(|price| backend.needs(price.offer)) {
             if price.usd_per_hour.is_none() {
                 let (note, offer) = (price.note.as_deref().unwrap_or("it is missing"), price.offer.as_str());
                 eprintln!(

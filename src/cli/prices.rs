@@ -98,8 +98,13 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         let found = history(&settings.prices, &settings.backends, span, Timestamp::now()).await;
         let text = if args.json { json(&found)? } else { plot::render(&found, span, Ink::of_stdout()) };
         table::print(&text);
-        found.faults.iter().for_each(|fault| eprintln!("{fault}"));
-        return Ok(());
+        return match found.series.is_empty() && !found.faults.is_empty() {
+            true => Err(Failure::Unreachable(found.faults.join("\n"))),
+            false => {
+                found.faults.iter().for_each(|fault| eprintln!("{fault}"));
+                Ok(())
+            }
+        };
     }
     let book = Arc::new(Mutex::new(remembered(&settings)));
     let mut feed = PriceFeed::new(&settings.prices, &settings.backends, book.clone(), Timestamp::now());
@@ -197,7 +202,7 @@ impl Shown {
         let mut out = columns.render("", ink);
         for backend in backends {
             for offer in [Offer::OnDemand, Offer::Spot] {
-                let price = self.price(backend, offer).filter(|_| needed(backend, offer));
+                let price = self.price(backend, offer).filter(|_| backend.needs(offer));
                 // Why nothing is known is said once for each source, below.
                 let price = price.filter(|price| price.state != ReportState::Missing || !self.at_fault());
                 if let Some(note) = price.and_then(|price| price.note.as_ref()) {
@@ -249,7 +254,7 @@ impl Shown {
         let trusted = |price: Option<&PriceReport>| price.is_some_and(|p| p.state == ReportState::Fresh);
         let fine = [(Offer::Spot, spot), (Offer::OnDemand, on_demand)]
             .iter()
-            .all(|(offer, price)| !needed(backend, *offer) || trusted(*price));
+            .all(|(offer, price)| !backend.needs(*offer) || trusted(*price));
         let place = spot.and_then(|price| price.zone.as_deref()).unwrap_or(&backend.region);
         [
             backend.id.as_str().into(),
@@ -271,7 +276,7 @@ impl Shown {
             .flat_map(|backend| [Offer::OnDemand, Offer::Spot].map(|offer| (backend, offer)))
             .filter(|(backend, offer)| {
                 let price = self.price(backend, *offer);
-                needed(backend, *offer) && price.is_none_or(|price| price.usd_per_hour.is_none())
+                backend.needs(*offer) && price.is_none_or(|price| price.usd_per_hour.is_none())
             })
             .map(|(backend, offer)| format!("no {offer} price of {}", backend.id))
             .collect();
@@ -282,14 +287,5 @@ impl Shown {
                 missing.join(", ")
             ))),
         }
-    }
-}
-
-/// Whether a backend's cost depends on its price of this offer.
-pub(super) fn needed(backend: &Backend, offer: Offer) -> bool {
-    match (&backend.node, offer) {
-        (None, _) => false,
-        (Some(node), Offer::Spot) => node.spot.get() > 0.0,
-        (Some(node), Offer::OnDemand) => node.spot.get() < 1.0,
     }
 }

@@ -29,7 +29,8 @@ use tokio::sync::Notify;
 use crate::{
     config::Settings,
     model::{
-        Action, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable, Timestamp,
+        Action, Backend, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable,
+        Timestamp,
     },
     policy::explain,
     proxy::Publisher,
@@ -100,7 +101,7 @@ pub struct Control {
 struct Told {
     reasons: HashMap<RouteId, (&'static str, Timestamp)>,
     health: HashMap<BackendId, Health>,
-    prices: HashMap<(BackendId, Offer), Option<PriceState>>,
+    prices: HashMap<(BackendId, Offer), (Option<PriceState>, Timestamp)>,
     shifts: BTreeMap<(RouteId, &'static str), u64>,
 }
 
@@ -188,7 +189,7 @@ impl Control {
                     self.note(now, EntryKind::Health, None, body);
                 }
                 for (offer, price) in [(Offer::Spot, &view.spot), (Offer::OnDemand, &view.on_demand)] {
-                    self.tell_price(&mut told, backend, offer, price.as_ref(), now);
+                    self.tell_price(&mut told, &view.backend, offer, price.as_ref(), now);
                 }
             }
         }
@@ -199,24 +200,37 @@ impl Control {
     fn tell_price(
         &self,
         told: &mut Told,
-        backend: &BackendId,
+        backend: &Backend,
         offer: Offer,
         price: Option<&Price>,
         now: Timestamp,
     ) {
         let state = price.map(|price| price.state);
-        let before = told.prices.insert((backend.clone(), offer), state).flatten();
-        if before == state {
-            return;
-        }
+        let key = (backend.id.clone(), offer);
+        let before = match told.prices.get(&key) {
+            Some((known, _)) if *known == state => return,
+            Some((_, at)) if now.duration_since(*at).unsigned_abs() < REASON_SPACING => return,
+            // What is missing from the start matters where a cost depends on it.
+            None if state.is_none() && !backend.needs(offer) => return,
+            Some((known, _)) => *known,
+            None => None,
+        };
+        told.prices.insert(key, (state, now));
         let name = |state: Option<PriceState>| state.map_or("missing", PriceState::as_str);
-        let why = price.and_then(|price| price.note.as_deref());
+        let why = match price {
+            Some(price) => price.note.clone(),
+            None => {
+                let lines = lock(&self.signals.book).report(backend, now);
+                lines.into_iter().find(|line| line.offer == offer).and_then(|line| line.note)
+            }
+        };
+        let backend = &backend.id;
         match state {
             Some(PriceState::Fresh) => {
                 tracing::info!(%backend, %offer, before = name(before), "the price is fresh")
             }
             _ => {
-                let why = why.unwrap_or("no source states it");
+                let why = why.as_deref().unwrap_or("no source states it");
                 tracing::warn!(%backend, %offer, before = name(before), "the price is {}: {why}", name(state));
             }
         }

@@ -14,8 +14,8 @@ use super::{Active, Control, lock};
 use crate::{
     admin::views::ReloadError,
     config::{self, Settings},
-    model::{Backend, Timestamp},
-    signals::prices::{PriceFeed, PriceSettings, PriceSource},
+    model::{Cloud, Timestamp},
+    signals::prices::{PriceFeed, PriceSettings, Want},
     store::EntryKind,
 };
 
@@ -26,8 +26,8 @@ const NEW_SIGNALS_WAIT: Duration = Duration::from_secs(1);
 /// The task that reads prices.
 pub(super) struct Feed {
     settings: PriceSettings,
-    /// The backends by whose nodes providers are asked; none where no provider is.
-    backends: Vec<Arc<Backend>>,
+    /// What providers are asked for.
+    wants: Vec<Want>,
     silent: watch::Receiver<usize>,
     stop: watch::Sender<bool>,
     _task: JoinHandle<()>,
@@ -106,21 +106,22 @@ impl Control {
     pub(super) fn follow_prices(&self, settings: &Settings) {
         let mut feed = lock(&self.feed);
         let wanted = settings.prices.clone();
-        let only_files = wanted.sources.iter().all(PriceSource::is_file);
-        let backends = if only_files { Vec::new() } else { settings.backends.clone() };
-        if feed.as_ref().is_some_and(|feed| feed.settings == wanted && feed.backends == backends) {
+        let clouds = [Cloud::Aws, Cloud::Gcp].into_iter();
+        let asked = clouds.filter(|cloud| wanted.sources.iter().any(|source| source.asks(*cloud)));
+        let wants: Vec<Want> = asked.flat_map(|cloud| Want::of(&settings.backends, cloud)).collect();
+        if feed.as_ref().is_some_and(|feed| feed.settings == wanted && feed.wants == wants) {
             return;
         }
         if let Some(old) = feed.take() {
             old.stop.send_replace(true);
         }
         let now = Timestamp::now();
-        let mut source = PriceFeed::new(&wanted, &backends, self.signals.book.clone(), now);
+        let mut source = PriceFeed::new(&wanted, &settings.backends, self.signals.book.clone(), now);
         source.load_now(now);
         let silent = source.silent();
         let (stop, stopped) = watch::channel(false);
         let task = Handle::current().spawn(source.run(stopped));
-        *feed = Some(Feed { settings: wanted, backends, silent, stop, _task: task });
+        *feed = Some(Feed { settings: wanted, wants, silent, stop, _task: task });
     }
 
     /// Waits until every provider of prices has answered, well or badly; at most `limit`.

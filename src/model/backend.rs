@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, Share};
+use super::{BackendId, Offer, Share};
 
 /// Where a backend's nodes are billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -226,6 +226,15 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// Whether its cost depends on the price of its node under these terms.
+    pub fn needs(&self, offer: Offer) -> bool {
+        match (&self.node, offer) {
+            (None, _) => false,
+            (Some(node), Offer::Spot) => node.spot.get() > 0.0,
+            (Some(node), Offer::OnDemand) => node.spot.get() < 1.0,
+        }
+    }
+
     /// Whether any of its nodes is bought as spot or preemptible capacity, so that it may be taken back.
     pub fn has_spot_nodes(&self) -> bool {
         self.node.as_ref().is_some_and(|node| node.spot.get() > 0.0)

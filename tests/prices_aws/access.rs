@@ -85,14 +85,14 @@ async fn check(aws: &Aws) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_check_tries_each_permission_once_in_each_region() {
+async fn a_check_tries_each_permission_for_all_machines_of_each_region() {
     let mut market = Market::recorded();
     market.products.push(super::harness::aws::product("g4dn.xlarge", "us-west-2", "0.526"));
     let aws = Aws::of(market);
     let expected = [
         "aws: credentials: ok an access key that ends in MPLE, which does not expire",
         "aws: ec2:DescribeSpotPriceHistory in us-east-1: ok 10 prices, from 0.1104 to 0.1578 USD/h",
-        "aws: pricing:GetProducts for us-east-1: ok g4dn.xlarge: 0.526 USD/h",
+        "aws: pricing:GetProducts for us-east-1: ok 2 prices, from 0.228 to 0.526 USD/h",
         "aws: ec2:DescribeSpotPriceHistory in us-west-2: ok g4dn.xlarge: 0.1578 USD/h",
         "aws: pricing:GetProducts for us-west-2: ok g4dn.xlarge: 0.526 USD/h",
     ];
@@ -105,7 +105,8 @@ async fn a_check_tries_each_permission_once_in_each_region() {
         "{}",
         found[1]
     );
-    assert_eq!(aws.calls().len(), 4);
+    // Of each region its spot prices, and each machine on demand.
+    assert_eq!(aws.calls().len(), 5);
 }
 
 #[tokio::test]

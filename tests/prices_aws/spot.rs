@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use super::{
-    PATIENT, RETRYING, SHORT, TOKEN, assert_refused, at, faults,
+    PATIENT, RETRYING, SHORT, TOKEN, Want, assert_refused, at, faults,
     harness::aws::{Aws, Call, Market, Reply, Row, body, history, html, refusal, row, xml},
     later, prices, recorded, said, want,
 };
@@ -27,6 +27,17 @@ fn of_zone(zone: &str, usd: &str) -> Row {
 
 async fn fetch(aws: &Aws, machine: &str) -> tradewind::signals::prices::Fetched {
     prices(aws, RETRYING).spot(&[want("us-east-1", machine, &[])], at("2021-05-01T00:00:00Z")).await
+}
+
+/// One backend names a zone by its id, another on the same machine names none.
+#[tokio::test]
+async fn zones_that_are_named_by_id_are_found_beside_all_others() {
+    let aws = recorded(|_| Reply::Market);
+    let both = Want { every_zone: true, ..want("us-east-1", "g5.2xlarge", &["use1-az1"]) };
+    let fetched = prices(&aws, PATIENT).spot(&[both], later()).await;
+    assert_eq!(faults(&fetched), [""; 0]);
+    let zones: Vec<_> = fetched.quotes.iter().filter_map(|quote| quote.key.zone.as_deref()).collect();
+    assert!(zones.contains(&"use1-az1") && zones.contains(&"use1-az2"), "{zones:?}");
 }
 
 #[tokio::test]

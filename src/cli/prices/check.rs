@@ -1,13 +1,15 @@
 //! `tradewind prices check`: every source tried once.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use serde::Serialize;
 
 use crate::{
     cli::{Failure, table},
     config::Settings,
-    model::{Cloud, Timestamp},
+    model::{Backend, Cloud, Timestamp},
     signals::prices::{
-        FileSource, Finding, PriceSource, Want,
+        FeedFault, FileSource, Finding, PriceBook, PriceFeed, PriceReport, PriceSource, Want,
         aws::{self, AwsPrices},
         gcp::{self, GcpPrices},
     },
@@ -41,6 +43,7 @@ pub(super) async fn run(settings: &Settings, as_json: bool) -> Result<(), Failur
     for source in &settings.prices.sources {
         findings.extend(try_source(source, settings).await);
     }
+    findings.extend(missing_from_files(settings));
     let asks = |cloud| settings.prices.sources.iter().any(|source| source.asks(cloud));
     let line = |Finding { what, outcome }: Finding| match outcome {
         Ok(detail) => Line { what, ok: true, detail },
@@ -82,6 +85,25 @@ async fn try_source(source: &PriceSource, settings: &Settings) -> Vec<Finding> {
             },
         },
     }
+}
+
+/// Prices that backends need and that no file states. What a provider says was tried machine by machine.
+fn missing_from_files(settings: &Settings) -> Vec<Finding> {
+    let now = Timestamp::now();
+    let book = Arc::new(Mutex::new(PriceBook::new(&settings.prices)));
+    PriceFeed::new(&settings.prices, &settings.backends, book.clone(), now).load_now(now);
+    let book = book.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = |backend: &Backend| settings.prices.sources.iter().any(|source| source.asks(backend.cloud));
+    let backends = settings.backends.iter().filter(|backend| !asked(backend));
+    let needed = |backend: &Backend| {
+        let lines = book.report(backend, now).into_iter();
+        lines.filter(|line| backend.needs(line.offer) && line.usd_per_hour.is_none()).collect::<Vec<_>>()
+    };
+    let finding = |line: PriceReport| Finding {
+        what: format!("price of {} {} for {}", line.offer, line.instance_type, line.backend),
+        outcome: Err(FeedFault(line.note.as_deref().unwrap_or("it is missing").to_owned())),
+    };
+    backends.flat_map(|backend| needed(backend)).map(finding).collect()
 }
 
 fn nothing(cloud: &str) -> Finding {

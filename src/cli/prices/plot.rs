@@ -20,7 +20,10 @@ const NOTHING: char = ' ';
 /// Every series as a line: what it is, a plot of the time, its lowest, highest and last price.
 pub(super) fn render(history: &PriceHistory, span: Duration, ink: Ink) -> String {
     if history.series.is_empty() {
-        return "no source remembers a price of these backends\n".into();
+        return match history.faults.is_empty() {
+            true => "no source remembers a price of these backends\n".into(),
+            false => String::new(),
+        };
     }
     let mut columns = Table::new(&[
         ("BACKEND", Align::Left),

@@ -114,7 +114,7 @@ impl Rules<'_, '_> {
     }
 }
 
-fn accelerator(written: &schema::Accelerator) -> Accelerator {
+pub(super) fn accelerator(written: &schema::Accelerator) -> Accelerator {
     Accelerator { kind: written.r#type.clone(), count: written.count }
 }
 

@@ -11,7 +11,10 @@ use super::{
     },
     Rules,
 };
-use crate::model::{Cloud, Timestamp};
+use crate::{
+    model::{Cloud, Timestamp},
+    signals::prices::gcp,
+};
 
 /// A fetch that may take less than this fails on a bad day, and one that takes longer than the end is stuck.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
@@ -45,9 +48,12 @@ impl Rules<'_, '_> {
             refresh,
             Duration::from_millis(100)..=Duration::from_secs(24 * 3600),
         );
-        if stale_after < refresh {
-            let message =
-                format!("{} is less than `refresh`: every price would be stale", show_duration(stale_after));
+        if stale_after < refresh * 2 {
+            let message = format!(
+                "{} is less than twice `refresh` ({}): prices would be stale between two readings",
+                show_duration(stale_after),
+                show_duration(refresh)
+            );
             self.error(&["prices", "stale_after"], message, Some("let several readings fail first".into()));
         }
         Prices { sources, refresh, stale_after, max_step: prices.max_step }
@@ -86,6 +92,23 @@ impl Rules<'_, '_> {
         });
         let endpoint = gcp.endpoint.as_ref().map(|url| url.0.0.clone());
         GcpSettings { endpoint, api_key, timeout: gcp.timeout.0 }
+    }
+
+    /// A machine that the tables of Google Cloud do not know has no price there.
+    pub(super) fn unknown_machines(&mut self, document: &Document) {
+        let asks =
+            |source: &schema::PriceSource| matches!(source, schema::PriceSource::Provider(Provider::Gcp));
+        if !document.prices.sources.iter().any(asks) {
+            return;
+        }
+        for (id, backend) in document.backends.0.iter().filter(|(_, backend)| backend.cloud == Cloud::Gcp) {
+            let Some(node) = &backend.node else { continue };
+            let attached = node.accelerator.as_ref().map(super::costs::accelerator);
+            if let Err(why) = gcp::known_machine(&node.instance_type, attached.as_ref()) {
+                let path = ["backends", id.as_str(), "node", "instance_type"];
+                self.warn(&path, &format!("its price cannot be composed: {why}"), None);
+            }
+        }
     }
 
     /// A backend whose provider nobody asks for prices.

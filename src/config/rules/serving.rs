@@ -257,6 +257,7 @@ impl Rules<'_, '_> {
             }
         }
         self.unpriced(document);
+        self.unknown_machines(document);
     }
 
     pub(super) fn unused(&mut self, document: &Document) {

@@ -29,7 +29,7 @@ pub(in crate::config) struct Prices {
     /// A price that no source has confirmed for longer is stale.
     pub(in crate::config) stale_after: Text<Duration>,
     /// A price that rises or falls by more than this factor is held back until it is confirmed.
-    #[schemars(extend("exclusiveMinimum" = 1))]
+    #[schemars(range(max = 1000), extend("exclusiveMinimum" = 1))]
     pub(in crate::config) max_step: f64,
 }
 
@@ -81,7 +81,7 @@ pub(in crate::config) struct Aws {
     /// URL of the Price List instead of the public ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) pricing_endpoint: Option<Text<ServiceUrl>>,
-    /// Longest time for one fetch, retries included; between 1s and 10m.
+    /// Longest time for one call, its pages and retries included; between 1s and 10m.
     pub(in crate::config) timeout: Text<Duration>,
 }
 
@@ -101,7 +101,7 @@ pub(in crate::config) struct Gcp {
     /// URL of the Cloud Billing API instead of the public one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) endpoint: Option<Text<ServiceUrl>>,
-    /// Longest time for one fetch, retries included; between 1s and 10m.
+    /// Longest time for one call, its pages and retries included; between 1s and 10m.
     pub(in crate::config) timeout: Text<Duration>,
 }
 

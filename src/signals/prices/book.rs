@@ -62,6 +62,8 @@ pub(super) struct Entry {
 pub(super) struct Feed {
     pub(super) source: Arc<str>,
     pub(super) fault: Option<Arc<str>>,
+    /// What is wrong with each part that is asked for at its own time.
+    parts: BTreeMap<&'static str, Part>,
     /// The only cloud it knows; `None` for a file, which may hold any.
     pub(super) cloud: Option<Cloud>,
     confirm_after: Duration,
@@ -69,6 +71,34 @@ pub(super) struct Feed {
     /// When the replay began.
     started: Option<Timestamp>,
     last_good: Option<Timestamp>,
+}
+
+/// The part of a source that is asked for all of its prices at once.
+const WHOLE: &str = "";
+
+/// What is known about a part of a source.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Whether the last fetch gave no price at all.
+    silent: bool,
+    /// What is wrong with it.
+    faults: Vec<FeedFault>,
+}
+
+impl Feed {
+    /// Whether no part of it gives any price now.
+    pub(super) fn is_silent(&self) -> bool {
+        self.parts.values().all(|part| part.silent)
+    }
+}
+
+/// What came of a fetch.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    /// What changed for the worse or the better, for the log.
+    pub(super) news: Vec<News>,
+    /// Prices of this fetch that are held back.
+    pub(super) held: usize,
 }
 
 /// How a source is doing, for status and metrics.
@@ -154,7 +184,7 @@ impl fmt::Display for PriceKey {
 const FAULTS_TOLD_MAX: usize = 3;
 
 /// Several faults as one text.
-fn in_one(faults: &[FeedFault]) -> Option<Arc<str>> {
+fn in_one<'f>(faults: impl IntoIterator<Item = &'f FeedFault>) -> Option<Arc<str>> {
     let mut told: Vec<&str> = Vec::new();
     for FeedFault(fault) in faults {
         if !told.contains(&fault.as_str()) {
@@ -204,6 +234,7 @@ impl PriceBook {
                 replay,
                 started,
                 last_good: known.and_then(|feed| feed.last_good),
+                parts: known.map(|feed| feed.parts.clone()).unwrap_or_default(),
                 fault: known.and_then(|feed| feed.fault.clone()),
                 source: name,
             });
@@ -226,11 +257,29 @@ impl PriceBook {
     ///
     /// The answer is what changed for the worse or the better, for the log.
     pub fn apply(&mut self, source: &Arc<str>, fetched: Fetched, now: Timestamp) -> Vec<News> {
-        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.source == *source) else { return Vec::new() };
+        self.apply_part(source, WHOLE, fetched, now).news
+    }
+
+    /// The same of a source that is asked for its prices in parts, each at its own time: what is wrong with one part stays so
+    /// until that part is asked again.
+    pub(super) fn apply_part(
+        &mut self,
+        source: &Arc<str>,
+        part: &'static str,
+        fetched: Fetched,
+        now: Timestamp,
+    ) -> Applied {
+        let stale_after = self.stale_after_signed();
+        let Some(feed) = self.feeds.iter_mut().find(|feed| feed.source == *source) else {
+            return Applied::default();
+        };
         let source = &feed.source.clone();
-        let Fetched { quotes, faults } = fetched;
-        let fault = in_one(&faults)
-            .or_else(|| quotes.is_empty().then(|| Arc::from(format!("{source} states no price at all"))));
+        let Fetched { quotes, mut faults } = fetched;
+        if quotes.is_empty() && faults.is_empty() {
+            faults.push(FeedFault(format!("{source} states no price at all")));
+        }
+        feed.parts.insert(part, Part { silent: quotes.is_empty(), faults });
+        let fault = in_one(feed.parts.values().flat_map(|part| &part.faults));
         let mut news = Vec::new();
         match &fault {
             None if feed.fault.is_some() => news.push(News::Works { source: source.clone() }),
@@ -241,35 +290,51 @@ impl PriceBook {
         }
         feed.fault = fault;
         if quotes.is_empty() {
-            return news;
+            return Applied { news, held: 0 };
         }
         feed.last_good = Some(now);
         let limits = Limits { max_step: self.max_step, confirm_after: feed.confirm_after };
-        news.extend(quotes.into_iter().filter_map(|quote| self.take(source, quote, now, limits)));
-        news
+        // What the source has not said again for long is no doubt about anything any more.
+        let entries = self.markets.values_mut().flatten().filter(|(slot, _)| slot.source == *source);
+        for (_, entry) in entries {
+            entry.doubt.take_if(|doubt| now.duration_since(doubt.said_at) > stale_after);
+        }
+        let mut held = 0;
+        for quote in quotes {
+            let (doubted, item) = self.take(source, quote, now, limits);
+            held += usize::from(doubted);
+            news.extend(item);
+        }
+        Applied { news, held }
     }
 
-    fn take(&mut self, source: &Arc<str>, quote: Quote, now: Timestamp, limits: Limits) -> Option<News> {
+    /// Judges one quote: whether it is held back, and what is new about that.
+    fn take(
+        &mut self,
+        source: &Arc<str>,
+        quote: Quote,
+        now: Timestamp,
+        limits: Limits,
+    ) -> (bool, Option<News>) {
         let entry = self.entry(&quote.key, source);
         let verdict = judge(quote.usd_per_hour, entry.good.as_ref(), entry.doubt.as_ref(), now, limits);
         match verdict {
             Verdict::Believe(usd_per_hour) => {
                 let known = entry.good.as_ref().is_some_and(|good| good.usd_per_hour == usd_per_hour);
-                self.revision += u64::from(!known);
-                let entry = self.entry(&quote.key, source);
                 entry.good = Some(Good { usd_per_hour, observed_at: quote.at, fetched_at: now });
-                entry.doubt.take()?;
-                Some(News::Cleared {
+                let cleared = entry.doubt.take().map(|_| News::Cleared {
                     key: quote.key,
                     source: source.clone(),
                     usd_per_hour: usd_per_hour.get(),
-                })
+                });
+                self.revision += u64::from(!known);
+                (false, cleared)
             }
             Verdict::Hold(doubt) => {
                 let known = entry.doubt.as_ref().is_some_and(|old| old.since == doubt.since);
                 let why = doubt.why.clone();
                 entry.doubt = Some(doubt);
-                (!known).then(|| News::Held { key: quote.key, source: source.clone(), why })
+                (true, (!known).then(|| News::Held { key: quote.key, source: source.clone(), why }))
             }
         }
     }
@@ -290,10 +355,9 @@ impl PriceBook {
         self.revision
     }
 
-    /// Whether something that `source` says is not believed.
-    pub(super) fn holds_back(&self, source: &Arc<str>) -> bool {
-        let mut slots = self.markets.values().flatten();
-        slots.any(|(slot, entry)| slot.source == *source && entry.doubt.is_some())
+    /// Whether anything is known from `source`.
+    pub(super) fn knows_any(&self, source: &Arc<str>) -> bool {
+        self.markets.values().flatten().any(|(slot, entry)| slot.source == *source && entry.good.is_some())
     }
 
     /// Whether everything that is asked of `source` has a price from it that is not stale.
@@ -310,7 +374,7 @@ impl PriceBook {
                 slot.source == *source && entry.good.as_ref().is_some_and(|good| !self.is_stale(good, now))
             })
         };
-        wants.iter().all(|want| [Offer::Spot, Offer::OnDemand].into_iter().all(|offer| priced(want, offer)))
+        wants.iter().all(|want| priced(want, Offer::OnDemand) && (!want.spot || priced(want, Offer::Spot)))
     }
 
     /// Whether the price was not confirmed for longer than `stale_after`.

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::{runtime::Builder, sync::watch, task, time};
 
-use super::{FileSource, News, PriceBook, PriceSettings, PriceSource, provider::ProviderSource};
+use super::{
+    FileSource, News, PriceBook, PriceSettings, PriceSource,
+    provider::{Inquiry, Urgency},
+};
 use crate::model::{Backend, Timestamp};
 
 /// A changed file is noticed within this time.
@@ -31,10 +34,10 @@ const NICE: i32 = 10;
 /// The sources of prices, and the book they write into.
 pub struct PriceFeed {
     files: Arc<Mutex<Vec<FileSource>>>,
-    providers: Vec<ProviderSource>,
+    inquiries: Vec<Inquiry>,
     book: Arc<Mutex<PriceBook>>,
     poll_every: Duration,
-    /// Providers that have not answered yet, well or badly, since this feed began.
+    /// What has not been answered yet, well or badly, since this feed began.
     silent: watch::Sender<usize>,
 }
 
@@ -60,14 +63,14 @@ impl PriceFeed {
                 }
             }
         }
-        let provider = |source| ProviderSource::new(source, settings, backends);
-        let providers: Vec<_> = settings.sources.iter().filter_map(provider).collect();
+        let inquire = |source| Inquiry::of(source, settings, backends);
+        let inquiries: Vec<_> = settings.sources.iter().flat_map(inquire).collect();
         let replays = |source: &PriceSource| matches!(source, PriceSource::File { replay: Some(_), .. });
         let longest = if settings.sources.iter().any(replays) { REPLAY_POLL } else { LIVE_POLL };
         PriceFeed {
             files: Arc::new(Mutex::new(files)),
-            silent: watch::Sender::new(providers.len()),
-            providers,
+            silent: watch::Sender::new(inquiries.len()),
+            inquiries,
             book,
             poll_every: settings.refresh.clamp(POLL_MIN, longest),
         }
@@ -82,25 +85,26 @@ impl PriceFeed {
     pub async fn fetch_now(&mut self, now: Timestamp) {
         self.load_now(now);
         let mut asking = task::JoinSet::new();
-        for mut provider in self.providers.drain(..) {
+        for mut inquiry in self.inquiries.drain(..) {
             asking.spawn(async move {
-                let fetched = provider.fetch().await;
-                (provider, fetched)
+                let fetched = inquiry.ask().await;
+                (inquiry, fetched)
             });
         }
         while let Some(asked) = asking.join_next().await {
             match asked {
-                Ok((provider, fetched)) => {
-                    lock(&self.book).apply(provider.name(), fetched, Timestamp::now());
-                    self.providers.push(provider);
+                Ok((inquiry, fetched)) => {
+                    let now = Timestamp::now();
+                    lock(&self.book).apply_part(inquiry.source(), inquiry.part(), fetched, now);
+                    self.inquiries.push(inquiry);
                 }
                 Err(error) => tracing::error!(%error, "asking a provider has failed"),
             }
         }
     }
 
-    /// How many providers have not answered yet, well or badly. Those whose last good prices are all there do not count: nobody
-    /// has to wait for them.
+    /// How much of what is asked of providers has not been answered yet, well or badly. Where the last good prices are all there
+    /// nobody has to wait.
     pub fn silent(&self) -> watch::Receiver<usize> {
         self.silent.subscribe()
     }
@@ -125,20 +129,20 @@ impl PriceFeed {
 
     /// Asks providers on a thread of their own: what they answer is large, and taking it apart must delay no probe.
     fn follow_providers(&mut self, mut shutdown: watch::Receiver<bool>) {
-        let providers = std::mem::take(&mut self.providers);
-        if providers.is_empty() {
+        let inquiries = std::mem::take(&mut self.inquiries);
+        if inquiries.is_empty() {
             return;
         }
         let now = Timestamp::now();
         let (book, silent) = (self.book.clone(), self.silent.clone());
         let following = async move {
             let mut asking = task::JoinSet::new();
-            for provider in providers {
-                let hurry = !lock(&book).knows(provider.name(), provider.wants(), now);
-                if !hurry {
+            for inquiry in inquiries {
+                let urgency = urgency(&inquiry, &lock(&book), now);
+                if urgency == Urgency::None {
                     silent.send_modify(|count| *count -= 1);
                 }
-                asking.spawn(follow(provider, hurry, book.clone(), silent.clone()));
+                asking.spawn(follow(inquiry, urgency, book.clone(), silent.clone()));
             }
             let all = async {
                 while let Some(ended) = asking.join_next().await {
@@ -168,26 +172,31 @@ impl PriceFeed {
     }
 }
 
+fn urgency(inquiry: &Inquiry, book: &PriceBook, now: Timestamp) -> Urgency {
+    match () {
+        () if book.knows(inquiry.source(), inquiry.wants(), now) => Urgency::None,
+        () if book.knows_any(inquiry.source()) => Urgency::Some,
+        () => Urgency::Nothing,
+    }
+}
+
 async fn follow(
-    provider: ProviderSource,
-    hurry: bool,
+    inquiry: Inquiry,
+    urgency: Urgency,
     book: Arc<Mutex<PriceBook>>,
     silent: watch::Sender<usize>,
 ) {
-    let name = provider.name().clone();
-    let mut first = hurry;
+    let (source, part) = (inquiry.source().clone(), inquiry.part());
+    let mut first = urgency != Urgency::None;
     let tell = |fetched| {
-        let (news, held) = {
-            let mut book = lock(&book);
-            (book.apply(&name, fetched, Timestamp::now()), book.holds_back(&name))
-        };
-        report(&name, &news);
+        let applied = lock(&book).apply_part(&source, part, fetched, Timestamp::now());
+        report(&source, &applied.news);
         if std::mem::take(&mut first) {
             silent.send_modify(|count| *count -= 1);
         }
-        held
+        applied.held
     };
-    provider.follow(hurry, tell).await;
+    inquiry.follow(urgency, tell).await;
 }
 
 fn poll(files: &Mutex<Vec<FileSource>>, book: &Mutex<PriceBook>, now: Timestamp) {

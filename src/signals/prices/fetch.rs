@@ -12,8 +12,12 @@ pub struct Want {
     pub cloud: Cloud,
     /// The provider's region.
     pub region: Arc<str>,
-    /// Zones whose spot prices count, by name (`us-east-1a`) or id (`use1-az1`); empty for all of the region.
+    /// Zones whose spot prices count, by name (`us-east-1a`) or id (`use1-az1`).
     pub zones: Vec<Arc<str>>,
+    /// Whether all zones of the region count beside those that are named.
+    pub every_zone: bool,
+    /// Whether some backend buys spot capacity: where none does, a machine without a spot price is no fault.
+    pub spot: bool,
     /// The provider's name of the machine.
     pub instance_type: Arc<str>,
     /// Accelerators that are attached to the machine and billed apart from it.
@@ -33,18 +37,18 @@ impl Want {
             wants
                 .entry((backend.region.clone(), priced_as.to_string()))
                 .and_modify(|want| {
-                    if want.zones.is_empty() || backend.zones.is_empty() {
-                        want.zones.clear();
-                    } else {
-                        want.zones.extend(zones());
-                        want.zones.sort_unstable();
-                        want.zones.dedup();
-                    }
+                    want.zones.extend(zones());
+                    want.zones.sort_unstable();
+                    want.zones.dedup();
+                    want.every_zone |= backend.zones.is_empty();
+                    want.spot |= backend.has_spot_nodes();
                 })
                 .or_insert_with(|| Want {
                     cloud,
                     region: backend.region.as_str().into(),
                     zones: zones().collect(),
+                    every_zone: backend.zones.is_empty(),
+                    spot: backend.has_spot_nodes(),
                     instance_type: node.instance_type.as_str().into(),
                     accelerator: node.accelerator.clone(),
                     priced_as: priced_as.into(),

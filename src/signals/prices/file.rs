@@ -87,8 +87,8 @@ impl FileSource {
             name: source.name(),
             path: path.clone(),
             replay: replay.map(|replay| Playing { replay, started }),
-            // A replay confirms as fast as its time passes.
-            every: source.confirm_after(refresh),
+            // Of a replay at least as often as its time passes, since that is how it confirms.
+            every: refresh.min(source.confirm_after(refresh)),
             read: None,
             told_at: None,
             next_change: None,

@@ -37,6 +37,8 @@ pub(super) struct Doubt {
     pub(super) first_said: f64,
     /// When that was.
     pub(super) since: Timestamp,
+    /// When it was said last.
+    pub(super) said_at: Timestamp,
     /// Why it is not believed, in one sentence.
     pub(super) why: Arc<str>,
 }
@@ -57,6 +59,11 @@ pub(super) enum Verdict {
     Hold(Doubt),
 }
 
+/// What is said, if it can be the price of a node at all.
+pub(super) fn plausible(said: f64) -> Option<UsdPerHour> {
+    UsdPerHour::new(said).filter(|usd| PLAUSIBLE_USD_PER_HOUR.contains(&usd.get()))
+}
+
 /// Judges one quote against the last good price and the doubt that is pending, if any.
 pub(super) fn judge(
     said: f64,
@@ -65,9 +72,9 @@ pub(super) fn judge(
     now: Timestamp,
     limits: Limits,
 ) -> Verdict {
-    let Some(usd) = UsdPerHour::new(said).filter(|usd| PLAUSIBLE_USD_PER_HOUR.contains(&usd.get())) else {
+    let Some(usd) = plausible(said) else {
         let (first_said, since) = first(pending.filter(|p| same_nonsense(p, said)), said, now);
-        return Verdict::Hold(Doubt { first_said, since, why: nonsense(said) });
+        return Verdict::Hold(Doubt { first_said, since, said_at: now, why: nonsense(said) });
     };
     // A limit below 1, or none at all, would hold back every price, even one that has not changed.
     let max_step = limits.max_step.max(1.0);
@@ -89,13 +96,14 @@ pub(super) fn judge(
         if said > good.usd_per_hour.get() { "higher" } else { "lower" },
         good.usd_per_hour.get(),
     );
-    Verdict::Hold(Doubt { first_said, since, why: why.into() })
+    Verdict::Hold(Doubt { first_said, since, said_at: now, why: why.into() })
 }
 
 /// What the pending doubt about the same claim said first, and when; otherwise what is said now. Later fetches are compared
 /// with the first, not with one another: else a price could creep anywhere under cover of one doubt.
 fn first(pending: Option<&Doubt>, said: f64, now: Timestamp) -> (f64, Timestamp) {
-    pending.map_or((said, now), |p| (p.first_said, p.since))
+    // A clock that was set back must not make the wait longer.
+    pending.map_or((said, now), |p| (p.first_said, p.since.min(now)))
 }
 
 fn same_nonsense(pending: &Doubt, said: f64) -> bool {

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::Serialize;
 
 use super::{
-    FeedFault, FileSource, PriceKey, PriceSettings, PriceSource, Quote, Want, aws::AwsPrices, view::serves,
+    FeedFault, FileSource, PriceKey, PriceSettings, PriceSource, Quote, Want, aws::AwsPrices,
+    guard::plausible, view::serves,
 };
 use crate::model::{Backend, BackendId, Cloud, Offer, Timestamp};
 
@@ -127,10 +128,8 @@ fn add(
         let mut series: Vec<(&PriceKey, Vec<PriceChange>)> = Vec::new();
         for quote in quotes.iter().filter(|quote| pays(backend, &quote.key)) {
             // What is no price is left out here, as it is held back when it comes.
-            if !(quote.usd_per_hour.is_finite() && quote.usd_per_hour > 0.0) {
-                continue;
-            }
-            let change = PriceChange { at: quote.at, usd_per_hour: quote.usd_per_hour };
+            let Some(usd) = plausible(quote.usd_per_hour) else { continue };
+            let change = PriceChange { at: quote.at, usd_per_hour: usd.get() };
             match series.iter_mut().find(|(key, _)| **key == quote.key) {
                 Some((_, changes)) => changes.push(change),
                 None => series.push((&quote.key, vec![change])),

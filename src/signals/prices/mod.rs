@@ -73,7 +73,7 @@ pub struct AwsSettings {
     pub ec2_endpoint: Option<String>,
     /// URL of the Price List instead of the public ones.
     pub pricing_endpoint: Option<String>,
-    /// Longest time for one fetch of everything, retries included.
+    /// Longest time for one call, its pages and retries included.
     pub timeout: Duration,
 }
 
@@ -84,7 +84,7 @@ pub struct GcpSettings {
     pub endpoint: Option<String>,
     /// An API key; `None` for application default credentials.
     pub api_key: Option<Secret>,
-    /// Longest time for one fetch of everything, retries included.
+    /// Longest time for one call, its pages and retries included.
     pub timeout: Duration,
 }
 

@@ -13,130 +13,143 @@ use crate::model::{Backend, Cloud, Timestamp};
 /// Part by which a pause is shortened or lengthened at random, so that replicas that started together drift apart.
 const JITTER: f64 = 0.1;
 
-/// Longest pause before the first fetch of a source whose prices were restored: a fleet that restarts at once asks over this
-/// time, and a restart in a hurry has prices to go by.
+/// Longest pause before the first question where all prices are known from before: a fleet that restarts at once asks over
+/// this time, and a restart in a hurry has prices to go by.
 const FIRST_WITHIN: Duration = Duration::from_secs(60);
 
-/// What changes slowly is asked for this often within `stale_after`: two fetches may fail before the third is late.
+/// Longest pause before the first question where some prices are known and others are not, as after a new backend came with
+/// a reload: soon, but not all replicas in the same moment.
+const MISSING_WITHIN: Duration = Duration::from_secs(3);
+
+/// What changes slowly is asked for this often within `stale_after`: two questions may fail before the third is late.
 const SLOW_WITHIN_STALE: u32 = 4;
 
-/// A provider, the machines that are asked for, and when.
-pub(super) struct ProviderSource {
-    name: Arc<str>,
-    wants: Vec<Want>,
+/// Something that is asked of a provider again and again.
+pub(super) struct Inquiry {
+    source: Arc<str>,
     service: Service,
+    wants: Vec<Want>,
     pace: Pace,
 }
 
 enum Service {
-    Aws(Box<AwsPrices>),
-    /// Connected with the first fetch: without credentials there is nothing to connect.
+    /// Spot prices of AWS.
+    AwsSpot(Arc<AwsPrices>),
+    /// On-demand prices of AWS.
+    AwsOnDemand(Arc<AwsPrices>),
+    /// All prices of Google Cloud. Connected with the first question: without credentials there is nothing to connect.
     Gcp(GcpSettings, Option<Box<GcpPrices>>),
 }
 
-/// How often prices are asked for.
+/// How often something is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pace {
-    /// Spot prices of AWS: they change at any time.
-    quick: Duration,
-    /// On-demand prices of AWS, and all of Google Cloud's, which change on a day at most.
-    slow: Duration,
+struct Pace {
+    /// After a good answer.
+    usual: Duration,
+    /// After one in which something is missing, or held back until it is confirmed.
+    again: Duration,
 }
 
 impl Pace {
-    pub(super) fn new(settings: &PriceSettings) -> Pace {
-        let slow = settings.refresh.max(settings.stale_after / SLOW_WITHIN_STALE);
-        Pace { quick: settings.refresh, slow }
+    /// Of what may change at any time.
+    fn quick(settings: &PriceSettings) -> Pace {
+        Pace { usual: settings.refresh, again: settings.refresh }
+    }
+
+    /// Of what changes on a day at most: on-demand prices, and all of Google Cloud's.
+    fn slow(settings: &PriceSettings) -> Pace {
+        let usual = settings.refresh.max(settings.stale_after / SLOW_WITHIN_STALE);
+        Pace { usual, again: settings.refresh }
     }
 }
 
-impl ProviderSource {
-    /// `None` for a source that is no provider, and where no backend needs it.
-    pub(super) fn new(
+/// How urgent the first question is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Nothing is known: at once.
+    Nothing,
+    /// Something is missing: within seconds.
+    Some,
+    /// Everything is known from before: within a minute.
+    None,
+}
+
+impl Inquiry {
+    /// What `source` is asked for `backends`; nothing of one that is no provider, or where no backend needs it.
+    pub(super) fn of(
         source: &PriceSource,
         settings: &PriceSettings,
         backends: &[Arc<Backend>],
-    ) -> Option<ProviderSource> {
-        let (service, cloud) = match source {
-            PriceSource::File { .. } => return None,
-            PriceSource::Aws(aws) => (Service::aws(aws), Cloud::Aws),
-            PriceSource::Gcp(gcp) => (Service::Gcp(gcp.clone(), None), Cloud::Gcp),
+    ) -> Vec<Inquiry> {
+        let inquiry = |service, cloud, pace| {
+            let wants = Want::of(backends, cloud);
+            (!wants.is_empty()).then(|| Inquiry { source: source.name(), service, wants, pace })
         };
-        let wants = Want::of(backends, cloud);
-        (!wants.is_empty()).then(|| ProviderSource {
-            name: source.name(),
-            wants,
-            service,
-            pace: Pace::new(settings),
-        })
+        let (quick, slow) = (Pace::quick(settings), Pace::slow(settings));
+        let inquiries = match source {
+            PriceSource::File { .. } => [None, None],
+            PriceSource::Aws(aws) => {
+                let prices = aws_prices(aws);
+                [
+                    inquiry(Service::AwsSpot(prices.clone()), Cloud::Aws, quick),
+                    inquiry(Service::AwsOnDemand(prices), Cloud::Aws, slow),
+                ]
+            }
+            PriceSource::Gcp(gcp) => [inquiry(Service::Gcp(gcp.clone(), None), Cloud::Gcp, slow), None],
+        };
+        inquiries.into_iter().flatten().collect()
     }
 
-    pub(super) fn name(&self) -> &Arc<str> {
-        &self.name
+    /// The source it belongs to.
+    pub(super) fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
+    /// The name of the part of the source that it asks for.
+    pub(super) fn part(&self) -> &'static str {
+        match self.service {
+            Service::AwsSpot(_) => "spot",
+            Service::AwsOnDemand(_) => "on_demand",
+            Service::Gcp(..) => "catalog",
+        }
     }
 
     pub(super) fn wants(&self) -> &[Want] {
         &self.wants
     }
 
-    /// Asks for everything once.
-    pub(super) async fn fetch(&mut self) -> Fetched {
-        let mut all = self.service.slow(&self.wants).await;
-        all.extend(self.service.quick(&self.wants).await);
-        all
-    }
-
-    /// Asks again and again, and never ends. `hurry` says whether nothing is known yet; `tell` takes every outcome and says
-    /// whether some of the prices are held back, which the next fetch may clear.
-    pub(super) async fn follow(mut self, hurry: bool, mut tell: impl FnMut(Fetched) -> bool) {
-        if !hurry {
-            time::sleep(self.pace.quick.min(FIRST_WITHIN).mul_f64(fastrand::f64())).await;
-        }
-        let mut slow_due = time::Instant::now();
-        // What the last slow fetch could not give is still missing after the quick ones that follow.
-        let mut slow_faults = Vec::new();
-        loop {
-            if time::Instant::now() >= slow_due {
-                let slow = self.service.slow(&self.wants).await;
-                slow_faults.clone_from(&slow.faults);
-                let failed = !slow_faults.is_empty();
-                let held = !slow.quotes.is_empty() && tell(slow);
-                let again = if failed || held { self.pace.quick } else { self.pace.slow };
-                slow_due = time::Instant::now() + jittered(again);
-            }
-            let mut quick = self.service.quick(&self.wants).await;
-            quick.faults.extend(slow_faults.iter().cloned());
-            if !(quick.quotes.is_empty() && quick.faults.is_empty()) {
-                tell(quick);
-            }
-            time::sleep(jittered(self.pace.quick)).await;
-        }
-    }
-}
-
-impl Service {
-    fn aws(settings: &AwsSettings) -> Service {
-        Service::Aws(Box::new(AwsPrices::new(settings)))
-    }
-
-    /// What may change at any time.
-    async fn quick(&self, wants: &[Want]) -> Fetched {
-        match self {
-            Service::Aws(aws) => aws.spot(wants, Timestamp::now()).await,
-            Service::Gcp(..) => Fetched::default(),
-        }
-    }
-
-    /// What changes slowly.
-    async fn slow(&mut self, wants: &[Want]) -> Fetched {
-        match self {
-            Service::Aws(aws) => aws.on_demand(wants).await,
+    /// Asks once.
+    pub(super) async fn ask(&mut self) -> Fetched {
+        match &mut self.service {
+            Service::AwsSpot(aws) => aws.spot(&self.wants, Timestamp::now()).await,
+            Service::AwsOnDemand(aws) => aws.on_demand(&self.wants).await,
             Service::Gcp(settings, connected) => match connect(settings, connected).await {
-                Ok(gcp) => gcp.fetch(wants).await,
+                Ok(gcp) => gcp.fetch(&self.wants).await,
                 Err(fault) => Err(fault).into(),
             },
         }
     }
+
+    /// Asks again and again, and never ends. `tell` takes every answer and says how many of its prices are held back.
+    pub(super) async fn follow(mut self, urgency: Urgency, mut tell: impl FnMut(Fetched) -> usize) {
+        let within = match urgency {
+            Urgency::Nothing => Duration::ZERO,
+            Urgency::Some => self.pace.again.min(MISSING_WITHIN),
+            Urgency::None => self.pace.usual.min(FIRST_WITHIN),
+        };
+        time::sleep(within.mul_f64(fastrand::f64())).await;
+        loop {
+            let fetched = self.ask().await;
+            let failed = !fetched.faults.is_empty();
+            let held = tell(fetched) > 0;
+            let pause = if failed || held { self.pace.again } else { self.pace.usual };
+            time::sleep(jittered(pause)).await;
+        }
+    }
+}
+
+fn aws_prices(settings: &AwsSettings) -> Arc<AwsPrices> {
+    Arc::new(AwsPrices::new(settings))
 }
 
 async fn connect<'a>(
@@ -160,14 +173,17 @@ mod tests {
 
     #[test]
     fn what_changes_slowly_is_asked_for_often_enough_to_stay_fresh() {
-        let settings = |refresh, stale_after| PriceSettings {
-            sources: Vec::new(),
-            refresh: Duration::from_secs(refresh),
-            stale_after: Duration::from_secs(stale_after),
-            max_step: 5.0,
+        let slow = |refresh, stale_after| {
+            Pace::slow(&PriceSettings {
+                sources: Vec::new(),
+                refresh: Duration::from_secs(refresh),
+                stale_after: Duration::from_secs(stale_after),
+                max_step: 5.0,
+            })
         };
-        assert_eq!(Pace::new(&settings(300, 7200)).slow, Duration::from_secs(1800));
-        assert_eq!(Pace::new(&settings(3600, 7200)).slow, Duration::from_secs(3600));
+        let seconds = Duration::from_secs;
+        assert_eq!(slow(300, 7200), Pace { usual: seconds(1800), again: seconds(300) });
+        assert_eq!(slow(3600, 7200), Pace { usual: seconds(3600), again: seconds(3600) });
     }
 
     #[test]

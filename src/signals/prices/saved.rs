@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PriceBook, PriceKey, guard::Good};
+use super::{
+    PriceBook, PriceKey,
+    guard::{Good, plausible},
+};
 use crate::model::{Backend, Timestamp, UsdPerHour};
 
 /// Changes when the shape below does. A file of another shape is refused, and prices are fetched anew.
@@ -79,6 +82,10 @@ impl PriceBook {
         let mut used = 0;
         for SavedPrice { key, source, usd_per_hour, observed_at, fetched_at } in saved.prices {
             if !self.feeds.iter().any(|feed| feed.source == source) {
+                continue;
+            }
+            // What was damaged on disk, or written before a rule was: as if it had not been there.
+            if plausible(usd_per_hour.get()).is_none() {
                 continue;
             }
             let entry = self.entry(&key, &source);

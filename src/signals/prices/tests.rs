@@ -108,6 +108,88 @@ fn a_backend_pays_for_its_zones_by_its_policy() {
 }
 
 #[test]
+fn what_is_wrong_with_one_part_stays_until_that_part_is_asked_again() {
+    let mut book = book();
+    let good = || Ok(vec![quote("a", Offer::OnDemand, 1.0)]).into();
+    let denied = || Fetched::from(Err(FeedFault("spot prices are denied".into())));
+    book.apply_part(&SOURCE.into(), "spot", denied(), at(0));
+    for second in [1, 2, 3] {
+        assert!(book.apply_part(&SOURCE.into(), "on_demand", good(), at(second)).news.is_empty());
+        assert_eq!(book.faults()[0].fault.as_deref(), Some("spot prices are denied"));
+    }
+    let applied =
+        book.apply_part(&SOURCE.into(), "spot", Ok(vec![quote("a", Offer::Spot, 0.0)]).into(), at(4));
+    assert!(matches!(&applied.news[..], [News::Works { .. }, News::Held { .. }]), "{:?}", applied.news);
+    assert_eq!(applied.held, 1);
+    assert_eq!(
+        book.apply_part(&SOURCE.into(), "on_demand", good(), at(5)).held,
+        0,
+        "what others say is not of this fetch"
+    );
+}
+
+#[test]
+fn a_doubt_that_is_not_renewed_is_forgotten() {
+    let mut book = book();
+    say(&mut book, SOURCE, &[("a", Offer::Spot, 0.0), ("b", Offer::Spot, 1.0)], 0);
+    say(&mut book, SOURCE, &[("b", Offer::Spot, 1.0)], 7200);
+    assert_eq!(book.faults()[0].held, 1);
+    say(&mut book, SOURCE, &[("b", Offer::Spot, 1.0)], 7201);
+    assert_eq!(book.faults()[0].held, 0);
+}
+
+#[test]
+fn a_price_for_the_whole_region_hides_what_later_sources_say_of_its_zones() {
+    let mut book = PriceBook::new(&settings(&["own.csv", "list.csv"]));
+    say(&mut book, "file:list.csv", &[("a", Offer::Spot, 0.5), ("b", Offer::Spot, 0.6)], 0);
+    say(&mut book, "file:own.csv", &[("", Offer::Spot, 0.9)], 0);
+    assert_eq!(spot(&book, &[], 0).0, 0.9);
+    assert_eq!(spot(&book, &["b"], 0).0, 0.9);
+    // While it cannot be trusted, the others count.
+    say(&mut book, "file:own.csv", &[("", Offer::Spot, -1.0)], 1);
+    assert_eq!(spot(&book, &["b"], 1).0, 0.6);
+}
+
+#[test]
+fn what_was_damaged_on_disk_is_no_price() {
+    let mut old = book();
+    say(&mut old, SOURCE, &[("a", Offer::Spot, 0.25), ("b", Offer::Spot, 0.75)], 0);
+    let text = old.to_json(&[Arc::new(backend(&[]))]).unwrap().replace("0.25", "1e-10");
+    let mut again = book();
+    assert_eq!(again.restore_json(&text, at(10)), Ok(1));
+    assert_eq!(spot(&again, &[], 10).0, 0.75);
+}
+
+#[test]
+fn what_is_asked_for_is_what_some_backend_needs() {
+    let with = |zones: &[&str], spot: f64| {
+        let mut backend = backend(zones);
+        backend.node.as_mut().unwrap().spot = crate::model::Share::new(spot).unwrap();
+        Arc::new(backend)
+    };
+    let want = |backends: &[Arc<Backend>]| {
+        let [want] = &Want::of(backends, Cloud::Aws)[..] else { panic!("one machine in one region") };
+        want.clone()
+    };
+    let named = want(&[with(&["use1-az1"], 0.0)]);
+    assert_eq!((named.zones.len(), named.every_zone, named.spot), (1, false, false));
+    let both = want(&[with(&["use1-az1"], 0.0), with(&[], 0.5)]);
+    assert_eq!((both.zones.len(), both.every_zone, both.spot), (1, true, true));
+    assert!(Want::of(&[with(&[], 1.0)], Cloud::Gcp).is_empty());
+}
+
+#[test]
+fn a_live_file_is_confirmed_as_often_as_it_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("p.csv");
+    write(&path, &row("2021-03-02T00:00:00Z", "1"));
+    let source = PriceSource::File { path, replay: None };
+    let mut file = FileSource::new(&source, Duration::from_secs(5), at(0)).unwrap();
+    let told = |file: &mut FileSource, second: i64| file.poll(at(100_000 + second)).is_some();
+    assert!(told(&mut file, 0) && !told(&mut file, 4) && told(&mut file, 5) && told(&mut file, 10));
+}
+
+#[test]
 fn what_a_source_could_not_say_is_told_and_what_it_said_is_used() {
     let mut book = book();
     let partly = |usd: f64, faults: &[&str]| Fetched {

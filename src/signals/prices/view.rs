@@ -183,6 +183,11 @@ impl PriceBook {
         if of_zones.iter().any(|zone| !zone.stale) {
             of_zones.retain(|zone| !zone.stale);
         }
+        // A price for the whole region is one for each of its zones: it hides what later sources say of a zone.
+        let regional = of_zones.iter().find(|c| c.slot.zone.is_none() && c.entry.doubt.is_none());
+        if let Some(rank) = regional.map(|regional| regional.rank) {
+            of_zones.retain(|c| c.slot.zone.is_none() || c.rank <= rank);
+        }
         let by_price = |a: &Candidate<'_>, b: &Candidate<'_>| a.usd().total_cmp(&b.usd());
         match backend.zone_price {
             ZonePrice::Cheapest => Some(self.priced(of_zones.into_iter().min_by(by_price)?)),
@@ -225,7 +230,9 @@ impl PriceBook {
         if let Some(doubt) = &entry.doubt {
             notes.push(format!("{} says something else that is not believed: {}", slot.source, doubt.why));
         }
-        if let Some(fault) = self.feeds.get(rank).and_then(|feed| feed.fault.as_ref()) {
+        // A part of a source may fail while this price is confirmed as ever.
+        let feed = self.feeds.get(rank).filter(|feed| stale || feed.is_silent());
+        if let Some(fault) = feed.and_then(|feed| feed.fault.as_ref()) {
             notes.push(format!("{} does not work now: {fault}", slot.source));
         }
         let state = match (stale, &entry.doubt) {

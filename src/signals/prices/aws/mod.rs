@@ -71,7 +71,19 @@ impl AwsPrices {
         };
         let calls = by_region(wants).into_iter().map(|(region, wants)| {
             let session = session.clone();
-            (format!("EC2 in {region}"), async move { spot::in_effect(&session, &region, &wants, now).await })
+            let what = format!("EC2 in {region}");
+            let call = async move {
+                let (needed, welcome): (Vec<Want>, Vec<Want>) = wants.into_iter().partition(|want| want.spot);
+                let mut all = Fetched::default();
+                if !needed.is_empty() {
+                    all.extend(spot::in_effect(&session, &region, &needed, now).await);
+                }
+                if !welcome.is_empty() {
+                    all.quotes.extend(spot::in_effect(&session, &region, &welcome, now).await.quotes);
+                }
+                all
+            };
+            (what, call)
         });
         gather(session::all(REGIONS_AT_ONCE, calls).await)
     }
@@ -110,7 +122,7 @@ impl AwsPrices {
         spot::history(&self.door.open().await?, want, since, now).await
     }
 
-    /// Tries what a fetch of `wants` needs: the credentials, then each permission once in each region. Says what is missing
+    /// Tries what a fetch of `wants` needs: the credentials, then each permission for all machines of each region. Says what is missing
     /// and what to do about it.
     pub async fn check(&self, wants: &[Want], now: Timestamp) -> Vec<Finding> {
         let session = match self.door.open().await {
@@ -120,10 +132,12 @@ impl AwsPrices {
         let mut findings =
             vec![Finding { what: "aws: credentials".to_owned(), outcome: Ok(session.identity()) }];
         for (region, wants) in by_region(wants) {
-            let outcome = verdict(&self.spot(&wants, now).await);
-            findings.push(Finding { what: format!("aws: {} in {region}", spot::ACTION), outcome });
-            let one = &wants[..wants.len().min(1)];
-            let outcome = verdict(&self.on_demand(one).await);
+            let spot: Vec<Want> = wants.iter().filter(|want| want.spot).cloned().collect();
+            if !spot.is_empty() {
+                let outcome = verdict(&self.spot(&spot, now).await);
+                findings.push(Finding { what: format!("aws: {} in {region}", spot::ACTION), outcome });
+            }
+            let outcome = verdict(&self.on_demand(&wants).await);
             findings.push(Finding { what: format!("aws: {} for {region}", on_demand::ACTION), outcome });
         }
         findings

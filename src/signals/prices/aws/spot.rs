@@ -293,12 +293,13 @@ fn is_linux(said: &SpotPrice) -> bool {
     said.product_description().map(RiProductDescription::as_str).is_some_and(|name| LINUX.contains(&name))
 }
 
-/// Under which names of its zone a row counts for `want`: those that it names, or else the zone's own name.
+/// Under which names of its zone a row counts for `want`: those that it names, and where every zone counts the zone's own
+/// name.
 fn names<'r>(row: &'r Row, want: &Want) -> impl Iterator<Item = &'r str> {
     let Zone { name, id } = &row.zone;
     let named = |zone: &&str| want.zones.iter().any(|wanted| **wanted == **zone);
-    let all = name.as_deref().or(id.as_deref()).filter(|_| want.zones.is_empty());
-    let name = name.as_deref().filter(named);
+    let all = name.as_deref().or(id.as_deref()).filter(|_| want.every_zone);
+    let name = name.as_deref().filter(named).filter(|_| !want.every_zone);
     let id = id.as_deref().filter(named);
     all.into_iter().chain(name).chain(id)
 }

@@ -72,7 +72,10 @@ impl GcpPrices {
             Ok((shelf, _)) => {
                 for bill in &bills {
                     for offer in [Offer::Spot, Offer::OnDemand] {
-                        fetched.extend(bill.price(&shelf, offer).map(|quote| vec![quote]).into());
+                        let price = bill.price(&shelf, offer).map(|quote| vec![quote]);
+                        if price.is_ok() || bill.needs(offer) {
+                            fetched.extend(price.into());
+                        }
                     }
                 }
             }
@@ -102,7 +105,7 @@ impl GcpPrices {
         let machine = |fault| Finding { what: "gcp: machine type".to_owned(), outcome: Err(fault) };
         findings.extend(unknown.into_iter().map(machine));
         for (bill, shelf) in bills.iter().flat_map(|bill| shelf.iter().map(move |shelf| (bill, shelf))) {
-            for offer in [Offer::Spot, Offer::OnDemand] {
+            for offer in [Offer::Spot, Offer::OnDemand].into_iter().filter(|offer| bill.needs(*offer)) {
                 let what = format!("gcp: price of {offer} {} in {}", bill.want.priced_as, bill.want.region);
                 let outcome = bill.price(shelf, offer).map(|quote| format!("{} USD/h", quote.usd_per_hour));
                 findings.push(Finding { what, outcome });
@@ -141,6 +144,11 @@ fn bills<'a>(wants: &'a [Want], faults: &mut Vec<FeedFault>) -> Vec<Bill<'a>> {
 }
 
 impl Bill<'_> {
+    /// Whether some backend's cost depends on its price of this offer.
+    fn needs(&self, offer: Offer) -> bool {
+        offer == Offer::OnDemand || self.want.spot
+    }
+
     /// What an hour costs: the sum of the parts.
     fn price(&self, shelf: &Shelf, offer: Offer) -> Result<Quote, FeedFault> {
         let Want { cloud, region, priced_as, .. } = self.want;

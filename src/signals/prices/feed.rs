@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
 use tokio::{runtime::Builder, sync::watch, task, time};
 
 use super::{FileSource, News, PriceBook, PriceSettings, PriceSource, provider::ProviderSource};
@@ -23,10 +24,6 @@ const POLL_MIN: Duration = Duration::from_millis(20);
 
 /// A file in the wrong currency holds back every price in it: the log needs some of them, not all.
 const NEWS_LINES_MAX: usize = 10;
-
-/// Where work is done that nobody waits for: slower is better than in the way of requests. The least urgent there is: with every
-/// core full of requests, a fetch still gets 1.5% of one, and a second of work ends within the timeouts.
-const NICE: i32 = 19;
 
 /// The sources of prices, and the book they write into.
 pub struct PriceFeed {
@@ -142,8 +139,8 @@ impl PriceFeed {
             }
         };
         let spawned = thread::Builder::new().name("tradewind-prices".into()).spawn(move || {
-            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-                tracing::debug!(%error, "prices are fetched at the usual priority");
+            if let Err(error) = give_way() {
+                tracing::debug!(?error, "prices are fetched at the usual priority");
             }
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(following),
@@ -154,6 +151,17 @@ impl PriceFeed {
             tracing::error!(%error, "no provider can be asked for prices: no thread could be started");
         }
     }
+}
+
+/// Lets this thread run only where nothing else would. A nice value does not do: the kernel lets even the nicest thread finish
+/// its slice of a millisecond or more before a request gets the core. `benches/README.md` has the figures.
+fn give_way() -> Result<(), thread_priority::Error> {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    thread_priority::set_thread_priority_and_policy(
+        thread_priority::thread_native_id(),
+        ThreadPriority::Min,
+        idle,
+    )
 }
 
 async fn follow(

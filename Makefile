@@ -16,7 +16,7 @@ help:
 	@echo 'make demo     build Tradewind and watch it route between three simulated clusters at real prices'
 	@echo 'make test     run all tests'
 	@echo 'make check    formatting, lints, dependencies, scripts, manifests: says all there is to fix'
-	@echo 'make bench    measure picking a backend and taking a decision'
+	@echo 'make bench    measure picking a backend, taking a decision and reading prices'
 	@echo 'make setup    install what a build needs beside Rust (demo and test do that too)'
 
 setup:
@@ -31,7 +31,7 @@ test:
 
 bench: setup
 	@cargo bench --locked --bench '*' $(ARGS)
-	@echo 'Side by side with nginx, HAProxy and Envoy: benches/proxy/run'
+	@echo 'Side by side with nginx, HAProxy and Envoy: benches/proxy/run; with prices refreshed and not: benches/prices-refresh/run'
 
 check: setup
 	@sh scripts/check.sh

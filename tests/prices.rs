@@ -238,6 +238,32 @@ fn traffic_goes_where_live_prices_say() {
     assert_eq!(tradewind.metric("tradewind_price_source_failing{source=\"gcp\"}"), Some(0.0));
 }
 
+/// How the kernel schedules the threads of this name: 0 is the usual way, 5 is SCHED_IDLE (proc_pid_stat(5), field 41).
+fn policies(pid: u32, name: &str) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("it runs")
+        .map(|task| task.expect("a thread").path());
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.join("stat")).ok());
+    // The name is in parentheses, cut to 15 characters; field 3 comes after it.
+    let fields = stats.filter_map(|stat| {
+        let (head, rest) = stat.rsplit_once(") ")?;
+        head.ends_with(&format!("({name}")).then(|| rest.split(' ').nth(38)?.parse().ok())?
+    });
+    fields.collect()
+}
+
+#[test]
+fn a_fetch_gives_way_to_requests() {
+    let (aws, gcp) = (Aws::of(Market::recorded()), catalog());
+    let world = World::new(&aws, &gcp);
+    let tradewind = world.start();
+    eventually("prices are fetched on a thread that gives way", || {
+        policies(tradewind.pid(), "tradewind-price") == [5]
+    });
+    let serving = policies(tradewind.pid(), "tradewind-data");
+    assert!(!serving.is_empty() && serving.iter().all(|policy| *policy == 0), "{serving:?}");
+}
+
 /// From some moment on, both providers answer with something wrong.
 fn ill_aws(ill: &Arc<AtomicBool>, kind: &Arc<AtomicU32>) -> Aws {
     let (ill, kind) = (ill.clone(), kind.clone());

@@ -189,6 +189,10 @@ impl Tradewind {
         self.child.try_wait().expect("its status can be asked for")
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         self.log.text()
     }

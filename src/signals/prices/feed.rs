@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime::Builder, sync::watch, task, time};
+use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+use tokio::{
+    runtime::Builder,
+    sync::{mpsc, watch},
+    task, time,
+};
 
 use super::{
     FileSource, News, PriceBook, PriceSettings, PriceSource,
-    provider::{Inquiry, Urgency},
+    provider::{Answer, Inquiry, Urgency},
 };
 use crate::model::{Backend, Timestamp};
 
@@ -27,9 +32,8 @@ const POLL_MIN: Duration = Duration::from_millis(20);
 /// A file in the wrong currency holds back every price in it: the log needs some of them, not all.
 const NEWS_LINES_MAX: usize = 10;
 
-/// Where work is done that nobody waits for: a little slower is better than in the way of requests. Half of the way to the
-/// least urgent.
-const NICE: i32 = 10;
+/// Answers of providers that wait to be put into the book: each inquiry waits for its own, so there are never more.
+const ANSWERS_WAITING_MAX: usize = 4;
 
 /// The sources of prices, and the book they write into.
 pub struct PriceFeed {
@@ -133,16 +137,21 @@ impl PriceFeed {
         if inquiries.is_empty() {
             return;
         }
+        let (answer, answers) = mpsc::channel(ANSWERS_WAITING_MAX);
+        task::spawn(take_down(answers, self.book.clone(), self.silent.clone()));
         let now = Timestamp::now();
-        let (book, silent) = (self.book.clone(), self.silent.clone());
+        let with_urgency = |inquiry| {
+            let urgency = urgency(&inquiry, &lock(&self.book), now);
+            if urgency == Urgency::None {
+                self.silent.send_modify(|count| *count -= 1);
+            }
+            (inquiry, urgency)
+        };
+        let inquiries: Vec<(Inquiry, Urgency)> = inquiries.into_iter().map(with_urgency).collect();
         let following = async move {
             let mut asking = task::JoinSet::new();
-            for inquiry in inquiries {
-                let urgency = urgency(&inquiry, &lock(&book), now);
-                if urgency == Urgency::None {
-                    silent.send_modify(|count| *count -= 1);
-                }
-                asking.spawn(follow(inquiry, urgency, book.clone(), silent.clone()));
+            for (inquiry, urgency) in inquiries {
+                asking.spawn(inquiry.follow(urgency, answer.clone()));
             }
             let all = async {
                 while let Some(ended) = asking.join_next().await {
@@ -158,8 +167,8 @@ impl PriceFeed {
             }
         };
         let spawned = thread::Builder::new().name("tradewind-prices".into()).spawn(move || {
-            if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-                tracing::debug!(%error, "prices are fetched at the usual priority");
+            if let Err(error) = give_way() {
+                tracing::debug!(?error, "prices are fetched at the usual priority");
             }
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(following),
@@ -180,23 +189,33 @@ fn urgency(inquiry: &Inquiry, book: &PriceBook, now: Timestamp) -> Urgency {
     }
 }
 
-async fn follow(
-    inquiry: Inquiry,
-    urgency: Urgency,
+/// Lets this thread run only where nothing else would. A nice value does not do: the kernel lets even the nicest thread finish
+/// its slice of a millisecond or more before a request gets the core. `benches/README.md` has the figures.
+fn give_way() -> Result<(), thread_priority::Error> {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    thread_priority::set_thread_priority_and_policy(
+        thread_priority::thread_native_id(),
+        ThreadPriority::Min,
+        idle,
+    )
+}
+
+/// Puts what providers answer into the book, on the runtime: the thread that asks may wait long for a core, and must not do so
+/// with the book in its hands.
+async fn take_down(
+    mut answers: mpsc::Receiver<Answer>,
     book: Arc<Mutex<PriceBook>>,
     silent: watch::Sender<usize>,
 ) {
-    let (source, part) = (inquiry.source().clone(), inquiry.part());
-    let mut first = urgency != Urgency::None;
-    let tell = |fetched| {
+    while let Some(Answer { source, part, fetched, first, held }) = answers.recv().await {
         let applied = lock(&book).apply_part(&source, part, fetched, Timestamp::now());
         report(&source, &applied.news);
-        if std::mem::take(&mut first) {
+        if first {
             silent.send_modify(|count| *count -= 1);
         }
-        applied.held
-    };
-    inquiry.follow(urgency, tell).await;
+        // Whoever asked may have been stopped meanwhile.
+        let _ = held.send(applied.held);
+    }
 }
 
 fn poll(files: &Mutex<Vec<FileSource>>, book: &Mutex<PriceBook>, now: Timestamp) {

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time,
+};
 
 use super::{
     AwsSettings, FeedFault, Fetched, GcpSettings, PriceSettings, PriceSource, Want, aws::AwsPrices,
@@ -61,6 +64,20 @@ impl Pace {
         let usual = settings.refresh.max(settings.stale_after / SLOW_WITHIN_STALE);
         Pace { usual, again: settings.refresh }
     }
+}
+
+/// What came of asking once.
+pub(super) struct Answer {
+    /// The source.
+    pub(super) source: Arc<str>,
+    /// The part of it that was asked for.
+    pub(super) part: &'static str,
+    /// What it says.
+    pub(super) fetched: Fetched,
+    /// Whether somebody may wait for it: the first answer of an inquiry whose prices were not all known.
+    pub(super) first: bool,
+    /// Takes back how many of the prices are held back.
+    pub(super) held: oneshot::Sender<usize>,
 }
 
 /// How urgent the first question is.
@@ -130,18 +147,25 @@ impl Inquiry {
         }
     }
 
-    /// Asks again and again, and never ends. `tell` takes every answer and says how many of its prices are held back.
-    pub(super) async fn follow(mut self, urgency: Urgency, mut tell: impl FnMut(Fetched) -> usize) {
+    /// Asks again and again, and ends when nobody takes the answers any more.
+    pub(super) async fn follow(mut self, urgency: Urgency, answers: mpsc::Sender<Answer>) {
         let within = match urgency {
             Urgency::Nothing => Duration::ZERO,
             Urgency::Some => self.pace.again.min(MISSING_WITHIN),
             Urgency::None => self.pace.usual.min(FIRST_WITHIN),
         };
         time::sleep(within.mul_f64(fastrand::f64())).await;
+        let mut first = urgency != Urgency::None;
         loop {
             let fetched = self.ask().await;
             let failed = !fetched.faults.is_empty();
-            let held = tell(fetched) > 0;
+            let (held, judged) = oneshot::channel();
+            let first = std::mem::take(&mut first);
+            let answer = Answer { source: self.source.clone(), part: self.part(), fetched, first, held };
+            if answers.send(answer).await.is_err() {
+                return;
+            }
+            let held = judged.await.is_ok_and(|held| held > 0);
             let pause = if failed || held { self.pace.again } else { self.pace.usual };
             time::sleep(jittered(pause)).await;
         }

@@ -1,6 +1,6 @@
 //! Where observations come from. Each ends in a field of the [`Snapshot`](crate::model::Snapshot).
 //!
-//! - [`prices`]: what a node costs, from files; guarded against feeds that talk nonsense.
+//! - [`prices`]: what a node costs, from AWS, Google Cloud and files; guarded against feeds that talk nonsense.
 //! - [`notices`]: how often spot nodes are taken back, learned from the notices that arrive.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.

@@ -30,13 +30,10 @@ pub use strategy::{Bill, Kind, Strategy, Unpriced};
 pub use traffic::Traffic;
 
 use crate::{
-    cost::fees::Fees,
+    cost::fees::{Fees, MONTH_HOURS},
     model::{Backend, BackendId, Cloud, Platform},
 };
 use site::{Site, Terms};
-
-/// Hours in a month: a year's 8,760 by 12, as both providers count it.
-pub const MONTH_HOURS: f64 = 730.0;
 
 /// Seconds in an hour.
 const HOUR_SECONDS: f64 = 3600.0;

@@ -2,8 +2,8 @@
 //!
 //! For two backends between which a move costs the same either way this is the deterministic algorithm for metrical task
 //! systems with two states; for n backends it is the work function algorithm. It costs at most 2n - 1 times as much as the best
-//! schedule in hindsight, and no deterministic rule can promise less (Borodin, Linial and Saks, "An optimal on-line algorithm
-//! for metrical task system", J. ACM 39, 1992). The bound holds for `hold = "0s"`, a ramp that is done within a tick, and a cost
+//! schedule in hindsight, up to a constant that does not grow with time, and no deterministic rule can promise less (Borodin,
+//! Linial and Saks, "An optimal on-line algorithm for metrical task system", J. ACM 39, 1992). The bound holds for `hold = "0s"`, a ramp that is done within a tick, and a cost
 //! of moving that is the same between all backends and at all times; it counts both sides' dollars from the same start.
 //!
 //! There is no gap to tune: a large gap is left soon, a small one late, noise around zero never adds up.

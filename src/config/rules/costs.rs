@@ -17,10 +17,6 @@ use crate::{
 /// Largest file of fees: some 40,000 rows.
 const FEES_LEN_MAX: u64 = 4 << 20;
 
-/// Hours by which a price for a month is divided: a year's month, as both providers count it (EBS and Compute Engine
-/// pricing pages).
-const HOURS_A_MONTH: f64 = 730.0;
-
 impl Rules<'_, '_> {
     /// The built-in tables, with the rows of the operator's file.
     pub(super) fn fees(&mut self, written: &schema::Fees) -> Arc<Fees> {
@@ -70,7 +66,7 @@ impl Rules<'_, '_> {
         let node = written.node.as_ref()?;
         let disk_usd_per_hour = node.disk.as_ref().map_or(0.0, |disk| {
             match fees.disk_gb_month(written.cloud, &written.region, &disk.class) {
-                Ok(fee) => fee.usd * disk.gb / HOURS_A_MONTH,
+                Ok(fee) => fee.usd * disk.gb / fees::MONTH_HOURS,
                 Err(unknown) => {
                     self.error(&[backend, &["node", "disk"]].concat(), unknown.to_string(), None);
                     0.0

@@ -23,6 +23,10 @@ pub use way::{Leg, Place, Way};
 use crate::model::Cloud;
 use row::{Row, Service};
 
+/// Hours of a month, as both providers turn a price for a month into one for an hour: a twelfth of 8,760 (EBS and Compute
+/// Engine pricing pages).
+pub const MONTH_HOURS: f64 = 730.0;
+
 /// The tables that come with the program.
 const BUILTIN: [(&str, &str); 5] = [
     ("egress.csv", include_str!("egress.csv")),

@@ -8,8 +8,7 @@ use tokio::{
 };
 
 use super::{
-    AwsSettings, FeedFault, Fetched, GcpSettings, PriceSettings, PriceSource, Want, aws::AwsPrices,
-    gcp::GcpPrices,
+    FeedFault, Fetched, GcpSettings, PriceSettings, PriceSource, Want, aws::AwsPrices, gcp::GcpPrices,
 };
 use crate::model::{Backend, Cloud, Timestamp};
 
@@ -106,7 +105,7 @@ impl Inquiry {
         let inquiries = match source {
             PriceSource::File { .. } => [None, None],
             PriceSource::Aws(aws) => {
-                let prices = aws_prices(aws);
+                let prices = Arc::new(AwsPrices::new(aws));
                 [
                     inquiry(Service::AwsSpot(prices.clone()), Cloud::Aws, quick),
                     inquiry(Service::AwsOnDemand(prices), Cloud::Aws, slow),
@@ -170,10 +169,6 @@ impl Inquiry {
             time::sleep(jittered(pause)).await;
         }
     }
-}
-
-fn aws_prices(settings: &AwsSettings) -> Arc<AwsPrices> {
-    Arc::new(AwsPrices::new(settings))
 }
 
 async fn connect<'a>(

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use tradewind::{
-    model::{BackendView, Health, Live, Price, PriceState, Slo, Snapshot, Timestamp, UsdPerHour},
+    model::{
+        BackendView, Health, Live, LoadReport, Price, PriceState, Share, Slo, Snapshot, Timestamp, UsdPerHour,
+    },
     policy::{State, decide},
 };
 
@@ -41,6 +43,8 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
                 health: Health::Healthy,
                 probe: None,
                 live: Live::default(),
+                load: LoadReport::default(),
+                leaving: Share::ZERO,
                 load_elsewhere_rps: 0.0,
                 resolved: true,
             })

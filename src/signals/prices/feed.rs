@@ -91,7 +91,7 @@ impl PriceFeed {
         let mut asking = task::JoinSet::new();
         for mut inquiry in self.inquiries.drain(..) {
             asking.spawn(async move {
-                let fetched = inquiry.ask().await;
+                let fetched = inquiry.ask(Duration::ZERO).await;
                 (inquiry, fetched)
             });
         }

@@ -26,6 +26,9 @@ const MISSING_WITHIN: Duration = Duration::from_secs(3);
 /// What changes slowly is asked for this often within `stale_after`: two questions may fail before the third is late.
 const SLOW_WITHIN_STALE: u32 = 4;
 
+/// A refresh is spread over this part of the time between two: the first of it is not old when the last comes.
+const SPREAD_WITHIN_PACE: u32 = 4;
+
 /// Something that is asked of a provider again and again.
 pub(super) struct Inquiry {
     source: Arc<str>,
@@ -134,13 +137,13 @@ impl Inquiry {
         &self.wants
     }
 
-    /// Asks once.
-    pub(super) async fn ask(&mut self) -> Fetched {
+    /// Asks once, with what can be done piece by piece spread over a time.
+    pub(super) async fn ask(&mut self, over: Duration) -> Fetched {
         match &mut self.service {
-            Service::AwsSpot(aws) => aws.spot(&self.wants, Timestamp::now()).await,
-            Service::AwsOnDemand(aws) => aws.on_demand(&self.wants).await,
+            Service::AwsSpot(aws) => aws.spot_over(&self.wants, Timestamp::now(), over).await,
+            Service::AwsOnDemand(aws) => aws.on_demand_over(&self.wants, over).await,
             Service::Gcp(settings, connected) => match connect(settings, connected).await {
-                Ok(gcp) => gcp.fetch(&self.wants).await,
+                Ok(gcp) => gcp.fetch_over(&self.wants, over).await,
                 Err(fault) => Err(fault).into(),
             },
         }
@@ -156,7 +159,9 @@ impl Inquiry {
         time::sleep(within.mul_f64(fastrand::f64())).await;
         let mut first = urgency != Urgency::None;
         loop {
-            let fetched = self.ask().await;
+            // Somebody may wait for the first answer. The others come while requests are served, and need not come at once.
+            let over = if first { Duration::ZERO } else { self.pace.usual / SPREAD_WITHIN_PACE };
+            let fetched = self.ask(over).await;
             let failed = !fetched.faults.is_empty();
             let (held, judged) = oneshot::channel();
             let first = std::mem::take(&mut first);

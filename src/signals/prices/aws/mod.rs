@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use aws_credential_types::Credentials;
@@ -65,6 +66,11 @@ impl AwsPrices {
 
     /// The spot prices in effect at `now`, one quote for each machine and zone.
     pub async fn spot(&self, wants: &[Want], now: Timestamp) -> Fetched {
+        self.spot_over(wants, now, Duration::ZERO).await
+    }
+
+    /// As [`AwsPrices::spot`], with the calls begun one by one over a time.
+    pub(super) async fn spot_over(&self, wants: &[Want], now: Timestamp, over: Duration) -> Fetched {
         let session = match self.door.open().await {
             Ok(session) => session,
             Err(fault) => return Err(fault).into(),
@@ -85,11 +91,16 @@ impl AwsPrices {
             };
             (what, call)
         });
-        gather(session::all(REGIONS_AT_ONCE, calls).await)
+        gather(session::all(REGIONS_AT_ONCE, over, calls).await)
     }
 
     /// The on-demand prices, one quote for each machine and region.
     pub async fn on_demand(&self, wants: &[Want]) -> Fetched {
+        self.on_demand_over(wants, Duration::ZERO).await
+    }
+
+    /// As [`AwsPrices::on_demand`], with the calls begun one by one over a time.
+    pub(super) async fn on_demand_over(&self, wants: &[Want], over: Duration) -> Fetched {
         let session = match self.door.open().await {
             Ok(session) => session,
             Err(fault) => return Err(fault).into(),
@@ -105,7 +116,7 @@ impl AwsPrices {
             let what = format!("the Price List of {machine} in {region}");
             (what, async move { Fetched::from(counters.quotes(&region, &machine, &wants).await) })
         });
-        gather(session::all(PRODUCTS_AT_ONCE, calls).await)
+        gather(session::all(PRODUCTS_AT_ONCE, over, calls).await)
     }
 
     /// Every spot price of `want` from `since` to `now`, oldest first; the first of a zone may have begun before `since`.

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::JoinSet, time};
 
 use super::{refusal, wire};
-use crate::signals::prices::{AwsSettings, FeedFault};
+use crate::signals::prices::{AwsSettings, FeedFault, PAUSE_MAX};
 
 /// Tries for one call, the first included.
 const ATTEMPTS: u32 = 4;
@@ -167,11 +167,13 @@ impl Session {
     }
 }
 
-/// Runs all `calls`, `at_once` at a time; the outcomes come in the order of the calls. Each call has a name for the fault that
+/// Runs all `calls`, `at_once` at a time, begun one by one over the time `over` with pauses of at most [`PAUSE_MAX`]: each is a
+/// burst of work on a machine that serves requests. The outcomes come in the order of the calls. Each call has a name for the fault that
 /// says that it panicked: that is a defect, but none that may cost the others their prices.
 pub(super) async fn all<T, F>(
     at_once: usize,
-    calls: impl IntoIterator<Item = (String, F)>,
+    over: Duration,
+    calls: impl IntoIterator<Item = (String, F), IntoIter: ExactSizeIterator>,
 ) -> Vec<Result<T, FeedFault>>
 where
     F: Future<Output = T> + Send + 'static,
@@ -181,12 +183,15 @@ where
     // Dropped together with this future, and with it everything that still runs.
     let mut running = JoinSet::new();
     let mut outcomes = Vec::new();
-    for (n, (what, call)) in calls.into_iter().enumerate() {
+    let calls = calls.into_iter();
+    let pause = over.div_f64(calls.len().max(1) as f64).min(PAUSE_MAX);
+    for (n, (what, call)) in calls.enumerate() {
         let places = places.clone();
         outcomes.push(Err(FeedFault(format!(
             "aws: asking {what} failed with a panic, which is a defect of Tradewind or of the AWS SDK: report it with the log"
         ))));
         running.spawn(async move {
+            time::sleep(pause.mul_f64(n as f64)).await;
             // The semaphore is never closed.
             let _place = places.acquire().await;
             (n, call.await)
@@ -198,4 +203,39 @@ where
         }
     }
     outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of `count` calls began, with no more than `at_once` of 10 s each running.
+    async fn begun(count: usize, at_once: usize, over: Duration) -> Vec<u64> {
+        let start = time::Instant::now();
+        let call = |_| {
+            let call = async move {
+                let begun = start.elapsed().as_secs();
+                time::sleep(Duration::from_secs(10)).await;
+                begun
+            };
+            (String::from("a test"), call)
+        };
+        all(at_once, over, (0..count).map(call)).await.into_iter().map(Result::unwrap).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_spread_over_the_time_that_there_is() {
+        let seconds = Duration::from_secs;
+        assert_eq!(begun(4, 8, Duration::ZERO).await, [0, 0, 0, 0]);
+        assert_eq!(begun(4, 8, seconds(8)).await, [0, 2, 4, 6]);
+        assert_eq!(
+            begun(4, 8, seconds(1000)).await,
+            [0, 5, 10, 15],
+            "never longer apart than the longest pause"
+        );
+        let mut few_at_once = begun(4, 1, seconds(8)).await;
+        few_at_once.sort_unstable();
+        assert_eq!(few_at_once, [0, 10, 20, 30]);
+        assert!(begun(0, 8, seconds(8)).await.is_empty());
+    }
 }

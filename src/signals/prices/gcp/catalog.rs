@@ -17,12 +17,13 @@ use google_cloud_gax::{
     retry_throttler::CircuitBreaker,
 };
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{
     refusal::{self, Identity},
     sku::CURRENCY,
 };
-use crate::signals::prices::{FeedFault, GcpSettings};
+use crate::signals::prices::{FeedFault, GcpSettings, PAUSE_MAX};
 
 /// Compute Engine among the services of the Catalog.
 const COMPUTE_ENGINE: &str = "services/6F81-5844-456A";
@@ -33,7 +34,10 @@ const PUBLIC: &str = "https://cloudbilling.googleapis.com";
 /// SKUs to a page: the most that the API gives.
 const PAGE_SIZE: i32 = 5000;
 
-/// Compute Engine has about 8 full pages. A list that goes on beyond ten times that is not one.
+/// Compute Engine has about 8 full pages; pauses are cut for twice as many.
+const PAGES_EXPECTED: u32 = 16;
+
+/// A list that goes on beyond ten times what is there today is not one.
 const PAGES_MAX: usize = 100;
 
 /// A way to the Catalog.
@@ -113,7 +117,9 @@ impl Catalog {
         &self.endpoint
     }
 
-    /// Hands every SKU of Compute Engine to `take`, page by page; no more than one page is held.
+    /// Hands every SKU of Compute Engine to `take`, page by page; no more than one page is held. Between two pages it pauses, at
+    /// most [`PAUSE_MAX`] and so that the usual number of pages comes within `over`: reading one is a burst of work on a machine
+    /// that serves requests. Pauses do not count against the deadline.
     ///
     /// # Errors
     ///
@@ -121,16 +127,13 @@ impl Catalog {
     /// must then not be used: a missing page may hold a SKU that contradicts another.
     pub(super) async fn read(
         &self,
+        over: Duration,
         take: impl FnMut(&Sku) -> Result<(), String> + Send,
     ) -> Result<Extent, FeedFault> {
         let progress = Arc::new(Mutex::new(Progress::default()));
-        let why = match tokio::time::timeout(self.timeout, self.pages(take, &progress)).await {
-            Ok(Ok(extent)) => return Ok(extent),
-            Ok(Err(why)) => why,
-            Err(_) => match progress.lock().trouble.take() {
-                Some(trouble) => format!("not had within {:?}; the last attempt: {trouble}", self.timeout),
-                None => format!("not had within {:?}", self.timeout),
-            },
+        let why = match self.pages((over / PAGES_EXPECTED).min(PAUSE_MAX), take, &progress).await {
+            Ok(extent) => return Ok(extent),
+            Err(why) => why,
         };
         let page = progress.lock().page;
         Err(FeedFault(format!(
@@ -141,10 +144,12 @@ impl Catalog {
 
     async fn pages(
         &self,
+        pause: Duration,
         mut take: impl FnMut(&Sku) -> Result<(), String> + Send,
         progress: &Arc<Mutex<Progress>>,
     ) -> Result<Extent, String> {
         let mut extent = Extent::default();
+        let mut remaining = self.timeout;
         let mut token = String::new();
         let mut tokens = HashSet::new();
         loop {
@@ -152,10 +157,13 @@ impl Catalog {
             if extent.pages == PAGES_MAX {
                 return Err(format!("the list does not end: expected at most {PAGES_MAX} pages"));
             }
-            let page = match self.page(&token, progress).await {
-                Ok(page) => page,
-                Err(error) => return Err(refusal::sentence(&error, &self.identity)),
+            let asked = Instant::now();
+            let page = match tokio::time::timeout(remaining, self.page(&token, progress)).await {
+                Ok(Ok(page)) => page,
+                Ok(Err(error)) => return Err(refusal::sentence(&error, &self.identity)),
+                Err(_) => return Err(self.late(progress)),
             };
+            remaining = remaining.saturating_sub(asked.elapsed());
             if page.skus.is_empty() {
                 return Err("holds no SKU: expected some on every page".to_owned());
             }
@@ -171,6 +179,14 @@ impl Catalog {
                     "it is followed by a page that was read before: the list runs in a circle".to_owned()
                 );
             }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn late(&self, progress: &Mutex<Progress>) -> String {
+        match progress.lock().trouble.take() {
+            Some(trouble) => format!("not had within {:?}; the last attempt: {trouble}", self.timeout),
+            None => format!("not had within {:?}", self.timeout),
         }
     }
 

@@ -8,7 +8,7 @@
 //! wrong, nothing is used: it could hold a SKU that contradicts another. If a part has no SKU, or several that disagree, the
 //! machine has no price, and a fault says so.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use google_cloud_billing_v1::model::Sku;
 
@@ -62,13 +62,18 @@ impl GcpPrices {
 
     /// Spot and on-demand price of each of `wants`, within the deadline of the settings.
     pub async fn fetch(&self, wants: &[Want]) -> Fetched {
+        self.fetch_over(wants, Duration::ZERO).await
+    }
+
+    /// As [`GcpPrices::fetch`], with pauses between the pages that add up to `over` at most; they are not part of the deadline.
+    pub(super) async fn fetch_over(&self, wants: &[Want], over: Duration) -> Fetched {
         let mut fetched = Fetched::default();
         // Without credentials every page would be tried again until the deadline.
         if let Err(fault) = self.catalog.identify().await {
             return Err(fault).into();
         }
         let bills = bills(wants, &mut fetched.faults);
-        match self.shelf(&bills).await {
+        match self.shelf(&bills, over).await {
             Ok((shelf, _)) => {
                 for bill in &bills {
                     for offer in [Offer::Spot, Offer::OnDemand] {
@@ -93,7 +98,7 @@ impl GcpPrices {
         }
         let mut unknown = Vec::new();
         let bills = bills(wants, &mut unknown);
-        let (outcome, shelf) = match self.shelf(&bills).await {
+        let (outcome, shelf) = match self.shelf(&bills, Duration::ZERO).await {
             Ok((shelf, Some(Extent { pages, skus }))) => {
                 (Ok(format!("{skus} SKUs on {pages} pages")), Some(shelf))
             }
@@ -115,7 +120,7 @@ impl GcpPrices {
     }
 
     /// The SKUs of all parts of `bills`, and how many were read to find them; `None` if none had to be.
-    async fn shelf(&self, bills: &[Bill<'_>]) -> Result<(Shelf, Option<Extent>), FeedFault> {
+    async fn shelf(&self, bills: &[Bill<'_>], over: Duration) -> Result<(Shelf, Option<Extent>), FeedFault> {
         let mut shelf = Shelf::default();
         for bill in bills {
             bill.parts.iter().for_each(|part| shelf.want(*part, &bill.want.region));
@@ -123,7 +128,7 @@ impl GcpPrices {
         if shelf.is_empty() {
             return Ok((shelf, None));
         }
-        let extent = self.catalog.read(|sku: &Sku| shelf.take(sku)).await?;
+        let extent = self.catalog.read(over, |sku: &Sku| shelf.take(sku)).await?;
         Ok((shelf, Some(extent)))
     }
 }

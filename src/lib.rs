@@ -5,8 +5,10 @@
 //! - [`model`]: the nouns. No I/O, no clock, no async.
 //! - [`cost`]: what one more request at a backend costs, term by term, in dollars. Pure.
 //! - [`policy`]: `decide(policy, snapshot, state, now)`. Pure.
+//! - [`chart`]: pieces of pictures. Pure.
 //! - [`plan`]: what a month costs under each strategy of providing capacity. Pure.
 //! - [`config`]: the TOML file, checked as a whole. Knows files; nobody else does.
+//! - [`simulate`]: a virtual world around the same `decide`: what it saves on real history, beside others and the optimum.
 //! - [`store`]: what outlives a restart.
 //! - [`signals`]: where observations come from: prices, probes, names.
 //! - [`proxy`]: the request path, on Pingora.
@@ -17,6 +19,7 @@
 //! - [`cli`]: one file a subcommand.
 
 pub mod admin;
+pub mod chart;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -27,5 +30,6 @@ pub mod plan;
 pub mod policy;
 pub mod proxy;
 pub mod signals;
+pub mod simulate;
 pub mod store;
 pub mod telemetry;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tradewind::{
     config,
     model::{
-        Backend, BackendView, Cloud, Decision, Health, InterruptionRate, Live, Offer, PriceState, Route,
-        Snapshot, Timestamp,
+        Backend, BackendView, Cloud, Decision, Health, InterruptionRate, Live, LoadReport, Offer, PriceState,
+        Route, Share, Snapshot, Timestamp,
     },
     policy::{self, State},
     signals::prices::{FeedFault, PriceBook, PriceKey, Quote},
@@ -99,6 +99,8 @@ impl World {
                 health: Health::Healthy,
                 probe: None,
                 live: Live::default(),
+                load: LoadReport::default(),
+                leaving: Share::ZERO,
                 load_elsewhere_rps: 0.0,
                 resolved: true,
             }

@@ -162,11 +162,12 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
 #[test]
 fn imports_run_one_way() {
     // What each room may import beside itself; `demo` and `cli` are on top.
-    let may: [(&str, &[&str]); 11] = [
+    let may: [(&str, &[&str]); 12] = [
         ("model", &[]),
         ("cost", &["model"]),
         ("policy", &["model", "cost"]),
-        ("plan", &["model", "cost"]),
+        ("plan", &["model", "cost", "chart"]),
+        ("simulate", &["model", "cost", "policy", "plan", "chart"]),
         ("signals", &["model"]),
         ("store", &["model"]),
         ("proxy", &["model", "signals"]),

@@ -10,6 +10,7 @@ mod plan;
 mod prices;
 mod run;
 mod schema;
+mod simulate;
 mod status;
 mod table;
 
@@ -39,6 +40,8 @@ enum Command {
     Schema(schema::Args),
     /// What a month costs, and from which traffic on autoscaling, spot, a second cloud or managed endpoints pay.
     Plan(plan::Args),
+    /// What the configured policy would have paid on recorded traffic and prices, beside others and the best in hindsight.
+    Simulate(simulate::Args),
     /// What is going on, and why.
     Status(status::Args),
     /// Why a route's traffic goes where it goes.
@@ -68,6 +71,7 @@ impl Cli {
             Command::Prices(args) => prices::run(args).await,
             Command::Schema(args) => schema::run(args).await,
             Command::Plan(args) => plan::run(args).await,
+            Command::Simulate(args) => simulate::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Override(args) => overrides::run(args).await,

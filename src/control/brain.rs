@@ -14,8 +14,8 @@ use crate::{
     admin::views::LastMove,
     config::Settings,
     model::{
-        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,
-        RouteId, RoutingTable, Snapshot, Timestamp,
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, LoadReport, Override, Route,
+        RouteEntry, RouteId, RoutingTable, Share, Snapshot, Timestamp,
     },
     policy::{self, State},
     signals::{
@@ -294,6 +294,8 @@ impl Observed {
                     health,
                     probe,
                     live: Live::default(),
+                    load: LoadReport::default(),
+                    leaving: Share::ZERO,
                     load_elsewhere_rps: 0.0,
                     resolved: !addresses.is_empty(),
                 };

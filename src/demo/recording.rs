@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{self, Settings},
-    model::{Action, BackendView, Health, Live, Route, Snapshot, Timestamp},
+    model::{Action, BackendView, Health, Live, LoadReport, Route, Share, Snapshot, Timestamp},
     policy::{self, State},
     signals::prices::{PriceBook, PriceFeed},
 };
@@ -38,6 +38,8 @@ fn snapshot(settings: &Settings, route: &Route, book: &PriceBook, now: Timestamp
             health: Health::Healthy,
             probe: None,
             live: Live::default(),
+            load: LoadReport::default(),
+            leaving: Share::ZERO,
             load_elsewhere_rps: 0.0,
             resolved: true,
         }

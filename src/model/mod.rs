@@ -27,7 +27,7 @@ pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
 pub use secret::Secret;
-pub use snapshot::{BackendView, Health, InterruptionRate, Live, ProbeView, RateBasis, Snapshot};
+pub use snapshot::{BackendView, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot};
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
 pub use units::{Ramp, Share, UsdPerHour};
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Override, Price, RouteId, Slo, Timestamp};
+use super::{Backend, Override, Price, RouteId, Share, Slo, Timestamp};
 
 /// What the probes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,6 +85,17 @@ impl RateBasis {
     }
 }
 
+/// What a backend reports of its own load, no older than a decision may be built on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// Replicas that are ready to serve; `None` if nothing says so.
+    pub ready_replicas: Option<u32>,
+    /// Requests that wait there, over all replicas; `None` if nothing says so.
+    pub queued: Option<f64>,
+    /// Part of its scarcest resource in use (KV cache, slots), 0 to 1; `None` if nothing says so.
+    pub saturation: Option<f64>,
+}
+
 /// What is known about one backend of the route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendView {
@@ -103,6 +114,12 @@ pub struct BackendView {
     pub probe: Option<ProbeView>,
     /// What live traffic says.
     pub live: Live,
+    /// What it reports of its own load; nothing where it reports nothing, or nothing recent.
+    #[serde(default)]
+    pub load: LoadReport,
+    /// Part of its ready replicas that go away within minutes, as interruption notices say.
+    #[serde(default)]
+    pub leaving: Share,
     /// Requests per second that other routes send there: capacity that this route cannot have.
     pub load_elsewhere_rps: f64,
     /// Whether its name resolves to at least one address.

@@ -1,7 +1,8 @@
 //! How the traffic of a day is spread over its hours.
 
-use csv::ByteRecord;
 use serde::Serialize;
+
+use super::recording;
 
 /// Hours in a day.
 pub const HOURS: usize = 24;
@@ -12,9 +13,6 @@ const DAY_SECONDS: f64 = 86_400.0;
 
 /// Requests by hour of the day over 14 days of the Azure Functions trace; `docs/plan.md` says how they were counted.
 const RECORDED: &str = include_str!("day.csv");
-
-/// Longest text shown from a bad field.
-const FOUND_CHARS_MAX: usize = 60;
 
 /// The traffic of each hour of the day, over the mean of all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,8 +47,8 @@ impl Day {
     /// # Errors
     /// The first bad line, with line, column, found and expected; less than a day; no request at all.
     pub fn of_requests(file: &str, content: &[u8]) -> Result<Day, String> {
-        let rows = rows(file, content)?;
-        let last = rows.last().map_or(0.0, |(offset, _)| *offset);
+        let rows = recording::rows(file, content)?;
+        let last = rows.last().map_or(0.0, |row| row.offset_seconds);
         // A recording ends one mean pause after its last row.
         let mean_pause = if rows.len() > 1 { last / (rows.len() - 1) as f64 } else { 0.0 };
         let days = ((last + mean_pause) / DAY_SECONDS).floor();
@@ -62,8 +60,8 @@ impl Day {
             ));
         }
         let mut requests = [0.0; HOURS];
-        for (offset, count) in rows.into_iter().filter(|(offset, _)| *offset < days * DAY_SECONDS) {
-            requests[(offset % DAY_SECONDS / HOUR_SECONDS) as usize % HOURS] += count;
+        for row in rows.into_iter().filter(|row| row.offset_seconds < days * DAY_SECONDS) {
+            requests[(row.offset_seconds % DAY_SECONDS / HOUR_SECONDS) as usize % HOURS] += row.requests;
         }
         let total: f64 = requests.iter().sum();
         if !(total.is_finite() && total > 0.0) {
@@ -81,61 +79,6 @@ impl Day {
 fn normalized(requests: [f64; HOURS]) -> [f64; HOURS] {
     let mean = requests.iter().sum::<f64>() / HOURS as f64;
     requests.map(|count| count / mean)
-}
-
-/// Offset and number of requests of every row.
-fn rows(file: &str, content: &[u8]) -> Result<Vec<(f64, f64)>, String> {
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(content);
-    let mut record = ByteRecord::new();
-    let mut counted = None;
-    let mut rows: Vec<(f64, f64)> = Vec::new();
-    while reader.read_byte_record(&mut record).map_err(|error| format!("{file}: {error}"))? {
-        let line = record.position().map_or(0, csv::Position::line);
-        let Some(counted) = counted else {
-            counted = Some(header(file, line, &record)?);
-            continue;
-        };
-        let number = |column: usize, name: &str, expected: &str| {
-            let found = record.get(column).unwrap_or_default();
-            let number = std::str::from_utf8(found).ok().and_then(|text| text.parse::<f64>().ok());
-            number.filter(|number| number.is_finite() && *number >= 0.0).ok_or_else(|| {
-                let (column, found) = (column + 1, shown(found));
-                format!("{file}, line {line}, column {column} ({name}): found `{found}`, expected {expected}")
-            })
-        };
-        let offset = number(0, "offset_seconds", "seconds since the start such as 60")?;
-        if rows.last().is_some_and(|(before, _)| *before > offset) {
-            return Err(format!(
-                "{file}, line {line}, column 1 (offset_seconds): found {offset}, expected no less than in the line before"
-            ));
-        }
-        let count = if counted { number(1, "requests", "a number of requests, 0 or more")? } else { 1.0 };
-        rows.push((offset, count));
-    }
-    if counted.is_none() {
-        return Err(format!("{file} is empty: expected the header `offset_seconds,requests`"));
-    }
-    Ok(rows)
-}
-
-/// Whether rows count requests; otherwise each is one.
-fn header(file: &str, line: u64, record: &ByteRecord) -> Result<bool, String> {
-    let names: Vec<&[u8]> = record.iter().collect();
-    match names.as_slice() {
-        [b"offset_seconds", b"requests"] => Ok(true),
-        [b"offset_seconds", b"prompt_tokens", b"output_tokens"] => Ok(false),
-        _ => Err(format!(
-            "{file}, line {line}: found the header `{}`, expected `offset_seconds,requests` or \
-             `offset_seconds,prompt_tokens,output_tokens`",
-            shown(&names.join(&b','))
-        )),
-    }
-}
-
-/// The start of a field, fit for a message.
-fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().take(FOUND_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

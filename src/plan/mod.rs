@@ -10,6 +10,7 @@ mod day;
 mod line;
 pub mod plot;
 mod price;
+pub mod recording;
 mod site;
 mod strategy;
 mod traffic;

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Kind, Plan, traffic::rounded};
+use crate::chart::{Axis, escaped, short, text};
 
 /// Size of the picture and of the field inside it, in pixels.
 const WIDTH: f64 = 1000.0;
@@ -12,14 +13,8 @@ const RIGHT: f64 = 770.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 520.0;
 
-/// An axis whose values span more than this factor is logarithmic.
-const LOGARITHMIC_FROM: f64 = 10.0;
-
 /// Least distance of two labels above the field, in pixels; nearer ones are left out.
 const LABEL_GAP: f64 = 64.0;
-
-/// Grid lines of a linear axis, about.
-const STEPS: f64 = 6.0;
 
 /// How a kind is drawn. Colours by Okabe and Ito (2008), which people with any colour vision tell apart; dashes and markers for
 /// print in black. Of lines on top of each other the markers show both.
@@ -53,57 +48,6 @@ const LOOKS: [Look; 6] = [
     },
     Look { kind: Kind::Managed, colour: "#8a6d00", dashes: "2 5", marker: Marker::Cross },
 ];
-
-/// From values to pixels.
-struct Axis {
-    low: f64,
-    high: f64,
-    logarithmic: bool,
-    /// Pixels of `low` and `high`.
-    from: f64,
-    to: f64,
-}
-
-impl Axis {
-    /// Holds all `values`; a linear one begins at 0.
-    fn of(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Axis {
-        let high = values.clone().fold(f64::MIN_POSITIVE, f64::max);
-        let low = values.fold(high, f64::min);
-        let logarithmic = low > 0.0 && high / low > LOGARITHMIC_FROM;
-        Axis { low: if logarithmic { low } else { 0.0 }, high, logarithmic, from, to }
-    }
-
-    fn pixel(&self, value: f64) -> f64 {
-        let part = if self.logarithmic {
-            (value / self.low).ln() / (self.high / self.low).ln()
-        } else {
-            (value - self.low) / (self.high - self.low)
-        };
-        self.from + part * (self.to - self.from)
-    }
-
-    /// Round values within the axis.
-    fn ticks(&self) -> Vec<f64> {
-        let mut ticks = Vec::new();
-        if self.logarithmic {
-            let decades = (self.high / self.low).log10();
-            let steps: &[f64] = if decades > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-            let first = self.low.log10().floor() as i32;
-            for decade in first..=self.high.log10().ceil() as i32 {
-                ticks.extend(steps.iter().map(|step| rounded(step * 10f64.powi(decade), 1)));
-            }
-        } else {
-            let rough = (self.high - self.low) / STEPS;
-            let power = 10f64.powf(rough.log10().floor());
-            let step =
-                [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
-            let step = step.unwrap_or(rough);
-            ticks.extend((0..=STEPS as i32 + 1).map(|i| f64::from(i) * step));
-        }
-        ticks.retain(|tick| (self.low..=self.high).contains(tick));
-        ticks
-    }
-}
 
 /// The picture as an XML document.
 pub fn svg(plan: &Plan) -> String {
@@ -264,61 +208,5 @@ fn legend(out: &mut String, plan: &Plan) {
             y += 18.0;
             text(out, x, y, "start", "font-size=\"12\" fill=\"#444444\"", note);
         }
-    }
-}
-
-fn text(out: &mut String, x: f64, y: f64, anchor: &str, more: &str, content: &str) {
-    let _ = writeln!(
-        out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {more}>{}</text>",
-        escaped(content)
-    );
-}
-
-/// `20000` as `20k`.
-fn short(number: f64) -> String {
-    match number {
-        _ if number >= 1e9 => format!("{}G", number / 1e9),
-        _ if number >= 1e6 => format!("{}M", number / 1e6),
-        _ if number >= 1e4 => format!("{}k", number / 1e3),
-        _ => number.to_string(),
-    }
-}
-
-/// Text in XML; what XML has no place for becomes a replacement character.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            _ if letter.is_control() || matches!(letter, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
-            _ => out.push(letter),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn axes_are_logarithmic_over_more_than_a_decade() {
-        let wide = Axis::of([1.0, 1000.0].into_iter(), 0.0, 300.0);
-        assert!((wide.pixel(10.0) - 100.0).abs() < 1e-9);
-        assert_eq!(wide.ticks(), [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0]);
-        let narrow = Axis::of([2.0, 10.0].into_iter(), 100.0, 0.0);
-        assert!((narrow.pixel(5.0) - 50.0).abs() < 1e-9);
-        assert_eq!(narrow.ticks(), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        let free = Axis::of([0.0, 0.0].into_iter(), 100.0, 0.0);
-        assert!(free.pixel(0.0).is_finite());
-    }
-
-    #[test]
-    fn text_cannot_end_its_element() {
-        assert_eq!(escaped("a<b>&\"\u{7}"), "a&lt;b&gt;&amp;&quot;\u{fffd}");
     }
 }

@@ -167,6 +167,7 @@ fn settle(
     if wish.action == Action::Place {
         state.shares.clone_from(&wanted);
         state.target = wanted;
+        ramp::spill(sites, state, &pins);
         return wish;
     }
     if state.shares.iter().sum::<f64>() < SHARE_EPSILON {
@@ -179,6 +180,7 @@ fn settle(
     ramp::pin(state, &pins);
     ramp::evacuate(sites, state);
     ramp::advance(sites, state, policy.ramp.within(step.elapsed));
+    ramp::spill(sites, state, &pins);
 
     state.moving |= wish.action != Action::Stay || must.is_some() || homecoming.released.is_some();
     if state.moving {
@@ -367,7 +369,10 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             // Of one that may not serve the state remembers a target for the time after; now it has none.
             target: if site.may_serve { state.target[i] } else { 0.0 },
             limit: site.limit,
-            planned_rps: if site.may_serve { state.target[i] * snapshot.demand_rps } else { 0.0 },
+            planned_rps: match site.may_serve {
+                true => state.target[i].max(site.awaited_share) * snapshot.demand_rps,
+                false => 0.0,
+            },
             ready_rps: site.ready_rps,
             unit_cost: site.costing.map(|c| c.unit),
             average_usd_per_1k: site

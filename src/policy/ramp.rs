@@ -55,6 +55,29 @@ fn spread(shares: &mut [f64], room: &[f64], amount: f64) -> f64 {
     given
 }
 
+/// Takes away at once what exceeds capacity that was seen to be ready, as far as others have room that is ready: it comes back
+/// by the ramp. The target stays, and with it what the autoscaler prepares for. What operators pin stays where they want it.
+pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
+    let free_to_move = |place: usize| sites[place].may_serve && pins[place].is_none();
+    let amounts = |of: &dyn Fn(&Site, f64) -> f64| -> Vec<f64> {
+        let amount = |(place, share): (usize, &f64)| match free_to_move(place) {
+            true => of(&sites[place], *share).max(0.0),
+            false => 0.0,
+        };
+        state.shares.iter().enumerate().map(amount).collect()
+    };
+    let room = amounts(&|site, share| site.ready_share.min(site.limit) - share);
+    let excess = amounts(&|site, share| if site.ready_is_seen { share - site.ready_share } else { 0.0 });
+    let (free, over): (f64, f64) = (room.iter().sum(), excess.iter().sum());
+    let moved = free.min(over);
+    if moved <= SHARE_EPSILON {
+        return;
+    }
+    for (share, (room, excess)) in state.shares.iter_mut().zip(room.iter().zip(&excess)) {
+        *share += moved * (room / free - excess / over);
+    }
+}
+
 /// Moves the shares towards the target: no receiver grows by more than `step` or beyond what is ready there; givers shrink
 /// by what the receivers took.
 pub(super) fn advance(sites: &[Site], state: &mut State, step: f64) {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::{
     cost::{self, Costing, Missing},
-    model::{BackendView, Cause, Fallback, Health, OverrideKind, Policy, Replicas, Slo, Snapshot, Timestamp},
+    model::{
+        BackendView, Cause, Fallback, Health, OverrideKind, Policy, Replicas, Share, Slo, Snapshot, Timestamp,
+    },
 };
 
 use super::state::{State, Warmth};
@@ -35,6 +37,10 @@ pub struct Site<'a> {
     pub ready_share: f64,
     /// Requests per second that it can serve now, all routes together; `None` if unknown.
     pub ready_rps: Option<f64>,
+    /// Whether what is ready was seen (reported, or announced to leave), not modelled: load beyond it goes elsewhere at once.
+    pub ready_is_seen: bool,
+    /// Share that it shall prepare for beyond its target: replicas that did not come in time are asked for all the same.
+    pub awaited_share: f64,
     /// Its cost, when it is known. Only one that is trusted is a reason to move; any ranks backends when traffic must.
     pub costing: Option<Costing>,
     /// What is missing to know or to trust its cost.
@@ -105,15 +111,21 @@ pub fn survey<'a>(
     for (i, view) in snapshot.backends.iter().enumerate() {
         let over_slo = over_slo(policy, &snapshot.slo, view, &mut state.over_slo_at[i], now);
         let cost = cost::cost_of(view, response_bytes);
-        let (ready_share, ready_rps, capacity_limit) =
-            capacity(view, &state.warmth[i], state.shares[i] * demand_rps, demand_rps);
+        let room = room(policy, view, &state.warmth[i], state.shares[i] * demand_rps, demand_rps, now);
+        let stalled = room.stalled;
         let mut site = Site {
             view,
             may_serve: true,
-            limit: capacity_limit,
-            limited_by: (capacity_limit < 1.0).then_some(Cause::Capacity),
-            ready_share,
-            ready_rps,
+            limit: room.limit,
+            limited_by: (room.limit < 1.0).then_some(Cause::Capacity),
+            ready_share: room.ready_share,
+            ready_rps: room.ready_rps,
+            ready_is_seen: room.is_seen,
+            awaited_share: if stalled {
+                state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)
+            } else {
+                0.0
+            },
             costing: cost.ok(),
             missing: match cost {
                 Ok(costing) => (!costing.trusted).then_some(Missing::Trust),
@@ -121,7 +133,7 @@ pub fn survey<'a>(
             },
             demand_rps,
             waivable: None,
-            capacity_limit,
+            capacity_limit: room.limit,
         };
         if !view.resolved {
             site.forbid(Cause::Unresolved);
@@ -235,20 +247,68 @@ fn over_slo(
     }
 }
 
-/// Ready share, ready requests per second and the largest attainable share. Where nothing reports the replicas, they are
-/// modelled: what runs the present load is ready, and so is what had its cold start.
-fn capacity(
+/// What a backend can take.
+struct Room {
+    /// Share that is ready.
+    ready_share: f64,
+    /// The same in requests per second, all routes together; `None` without `replicas`.
+    ready_rps: Option<f64>,
+    /// Whether that was seen and not modelled.
+    is_seen: bool,
+    /// Share with all replicas that the autoscaler may have.
+    most_share: f64,
+    /// The largest attainable share: that, or what is ready where replicas do not come.
+    limit: f64,
+    /// Whether replicas do not come.
+    stalled: bool,
+}
+
+/// What a backend can take now and later. Where nothing reports the replicas, they are modelled: what runs the present load
+/// is ready, and so is what had its cold start.
+fn room(
+    policy: &Policy,
     view: &BackendView,
     warmth: &Warmth,
     own_load_rps: f64,
     demand_rps: f64,
-) -> (f64, Option<f64>, f64) {
-    let Some(replicas) = &view.backend.replicas else { return (1.0, None, 1.0) };
+    now: Timestamp,
+) -> Room {
+    let Some(replicas) = &view.backend.replicas else {
+        let (ready_share, most_share, limit) = (1.0, 1.0, 1.0);
+        return Room { ready_share, ready_rps: None, is_seen: false, most_share, limit, stalled: false };
+    };
     let elsewhere = view.load_elsewhere_rps;
-    let running = running(replicas, warmth, own_load_rps + elsewhere);
-    let ready = if replicas.cold_start.is_zero() { replicas.max } else { running };
-    let share_of = |count: u32| ((replicas.capacity_rps(count) - elsewhere) / demand_rps).clamp(0.0, 1.0);
-    (share_of(ready), Some(replicas.capacity_rps(ready)), share_of(replicas.max))
+    let reported = view.load.ready_replicas.map(|count| count.min(replicas.max));
+    let ready = match reported {
+        Some(count) => count,
+        None if replicas.cold_start.is_zero() => replicas.max,
+        None => running(replicas, warmth, own_load_rps + elsewhere),
+    };
+    let ready_rps = replicas.capacity_rps(ready) * (1.0 - view.leaving.get());
+    let share_of = |rps: f64| ((rps - elsewhere) / demand_rps).clamp(0.0, 1.0);
+    let (ready_share, most_share) = (share_of(ready_rps), share_of(replicas.capacity_rps(replicas.max)));
+    let stalled = warmth
+        .stalled_at
+        .is_some_and(|at| now.duration_since(at).unsigned_abs() < retry_after(policy, replicas));
+    Room {
+        ready_share,
+        ready_rps: Some(ready_rps),
+        is_seen: reported.is_some() || view.leaving > Share::ZERO,
+        most_share,
+        limit: if stalled { ready_share.min(most_share) } else { most_share },
+        stalled,
+    }
+}
+
+/// Time after which replicas that were wanted and have not come are not counted on: half as much again as a cold start, and
+/// a minute for the autoscaler to see the wish.
+fn patience(replicas: &Replicas) -> Duration {
+    replicas.cold_start.mul_f64(1.5) + Duration::from_secs(60)
+}
+
+/// Time after which a backend whose replicas did not come is counted on again.
+fn retry_after(policy: &Policy, replicas: &Replicas) -> Duration {
+    policy.hold.max(replicas.cold_start * 2)
 }
 
 /// Replicas that run: those that had their cold start, and what the present load needs.
@@ -289,19 +349,31 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         let load = state.target[i].max(state.shares[i]) * site.demand_rps + site.view.load_elsewhere_rps;
         let need = replicas_for(load, replicas.rps).clamp(replicas.min, replicas.max);
         let warmth = &mut state.warmth[i];
+        if let Some(reported) = site.view.load.ready_replicas {
+            let came = reported > warmth.ready;
+            warmth.ready = reported;
+            warmth.idle_since = None;
+            if need <= reported || came {
+                warmth.growing_since = None;
+            } else if waited(&mut warmth.growing_since, patience(replicas)) {
+                (warmth.growing_since, warmth.stalled_at) = (None, Some(now));
+            }
+            continue;
+        }
+        warmth.stalled_at = None;
         warmth.ready = warmth.ready.clamp(replicas.min, replicas.max);
         if need > warmth.ready {
             warmth.idle_since = None;
             if waited(&mut warmth.growing_since, replicas.cold_start) {
-                *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
+                *warmth = Warmth { ready: need, ..Warmth::default() };
             }
         } else if need < warmth.ready {
             warmth.growing_since = None;
             if waited(&mut warmth.idle_since, policy.hold) {
-                *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
+                *warmth = Warmth { ready: need, ..Warmth::default() };
             }
         } else {
-            *warmth = Warmth { ready: need, growing_since: None, idle_since: None };
+            *warmth = Warmth { ready: need, ..Warmth::default() };
         }
     }
 }
@@ -309,7 +381,7 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Share, policy::worlds::World};
+    use crate::policy::worlds::World;
 
     #[test]
     fn spot_nodes_are_those_that_run_and_not_those_that_could() {

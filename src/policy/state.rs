@@ -7,15 +7,18 @@ use serde::{Deserialize, Serialize};
 use super::SHARE_EPSILON;
 use crate::model::{BackendId, Snapshot, Timestamp};
 
-/// What is remembered of one backend's capacity where nothing reports it.
+/// What is remembered of one backend's capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Warmth {
-    /// Replicas taken to be ready.
+    /// Replicas taken to be ready: as last reported, or as modelled where nothing reports them.
     pub ready: u32,
     /// Since when more are wanted than are ready.
     pub growing_since: Option<Timestamp>,
     /// Since when fewer are needed than are ready.
     pub idle_since: Option<Timestamp>,
+    /// When replicas that were wanted had not come in time; for a while the backend is not counted on for more than is ready.
+    #[serde(default)]
+    pub stalled_at: Option<Timestamp>,
 }
 
 /// What a decision hands to the next one. All vectors are parallel to `backends`.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::model::{
     Backend, BackendId, BackendView, Cloud, Decision, Endpoint, Health, InterruptionRate, Interruptions,
-    Live, Node, Override, OverrideKind, Platform, Policy, Price, PriceState, ProbeSpec, Protocol, Ramp,
-    Replicas, Rule, Share, Slo, Snapshot, Timestamp, UsdPerHour, ZonePrice,
+    Live, LoadReport, Node, Override, OverrideKind, Platform, Policy, Price, PriceState, ProbeSpec, Protocol,
+    Ramp, Replicas, Rule, Share, Slo, Snapshot, Timestamp, UsdPerHour, ZonePrice,
 };
 
 use super::{State, decide};
@@ -68,6 +68,8 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         health: Health::Healthy,
         probe: None,
         live: Live::default(),
+        load: LoadReport::default(),
+        leaving: Share::ZERO,
         load_elsewhere_rps: 0.0,
         resolved: true,
     }

@@ -18,6 +18,9 @@ use crate::{
 /// Most runs of everybody: confidence intervals hardly get narrower beyond.
 const SEEDS_MAX: u64 = 1000;
 
+/// Longest simulation: ten years.
+const LENGTH_MAX: Duration = Duration::from_secs(3660 * 86_400);
+
 /// What the configured policy would have paid on recorded traffic at recorded prices, beside other policies, other routers and
 /// the best schedule in hindsight
 #[derive(Debug, clap::Args)]
@@ -44,7 +47,7 @@ pub struct Args {
     from: Option<Timestamp>,
 
     /// Simulated time; shorter recordings of requests are repeated [default: as long as the recording]
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = length)]
     length: Option<Duration>,
 
     /// The route [default: the only one]
@@ -63,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     patience: Duration,
 
-    /// How full autoscalers want their replicas to be
+    /// Part of what a replica can do that its `rps` are: beyond all of it requests queue
     #[arg(long, value_name = "SHARE", default_value = "80%")]
     utilization: Share,
 
@@ -89,7 +92,11 @@ pub struct Args {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).map_err(|error| error.to_string())
+    config::parse_duration(text)
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    config::parse_duration_within(text, LENGTH_MAX)
 }
 
 /// Simulates, and shows what came out.

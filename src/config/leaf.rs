@@ -156,6 +156,14 @@ formats!(
 /// Reads `"500ms"`, `"10m"`, `"1h30m"`: numbers with the units `d`, `h`, `m`, `s` and `ms`, the larger one first, at most
 /// 30 days in all. The error says what was found and what was expected.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    parse_duration_within(text, DURATION_MAX)
+}
+
+/// As [`parse_duration`], up to `max`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn parse_duration_within(text: &str, max: Duration) -> Result<Duration, String> {
     const UNITS: [(&str, f64); 5] = [("d", 86400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 0.001)];
     let wrong = || {
         let units = "expected numbers with the units d, h, m, s or ms, such as \"10m\"";
@@ -172,8 +180,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         total = Duration::try_from_secs_f64(number * UNITS[index].1)
             .ok()
             .and_then(|part| total.checked_add(part))
-            .filter(|total| *total <= DURATION_MAX)
-            .ok_or_else(|| format!("`{text}` is too long: expected at most 30d"))?;
+            .filter(|total| *total <= max)
+            .ok_or_else(|| format!("`{text}` is too long: expected at most {}", show_duration(max)))?;
         (rest, next_unit) = (tail, index + 1);
     }
     Ok(total)

@@ -16,7 +16,7 @@ pub mod settings;
 use std::path::Path;
 
 pub use faults::{Fault, Faults, Severity};
-pub use leaf::parse_duration;
+pub use leaf::{parse_duration, parse_duration_within};
 pub use settings::{
     Admin, Https, Listen, Location, Log, LogFormat, PriceSource, Prices, Replay, Role, Secret, Settings, Tls,
     Token,

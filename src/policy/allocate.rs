@@ -1,7 +1,10 @@
 //! Filling the demand from the cheapest marginal cost upward. For rising step costs this greedy filling is the optimum of
 //! the linear program.
 
-use super::{SHARE_EPSILON, site::Site};
+use super::{
+    SHARE_EPSILON,
+    site::{FULL, Site},
+};
 use crate::model::Cause;
 
 /// A piece of a backend's cost curve: `share` of the demand at one marginal cost.
@@ -59,6 +62,34 @@ pub fn intent(sites: &[Site], shares: &[f64]) -> Vec<f64> {
         site.limited_by == Some(Cause::Capacity) && share > 0.0 && share >= site.limit - SHARE_EPSILON
     };
     sites.iter().zip(shares).map(|(site, share)| if full(site, *share) { 1.0 } else { *share }).collect()
+}
+
+/// The share that the paid minimum of a backend serves for nothing but what every request costs there, with a reserve: filled to
+/// the brim, chance alone would make the autoscaler add a node, and keep it.
+fn paid_share(site: &Site) -> f64 {
+    let paid_rps = site.trusted_costing().map_or(0.0, |costing| costing.curve.paid_rps);
+    ((paid_rps * FULL - site.view.load_elsewhere_rps) / site.demand_rps).clamp(0.0, 1.0)
+}
+
+/// Which backends an allocation uses for no more than their paid minimum.
+pub fn fills(sites: &[Site], shares: &[f64]) -> Vec<bool> {
+    let fills = |(site, share): (&Site, &f64)| *share > 0.0 && *share <= paid_share(site) + SHARE_EPSILON;
+    sites.iter().zip(shares).map(fills).collect()
+}
+
+/// A plan for the demand of now: what it uses for their paid minimum gets that, as far as it now goes; the others divide the
+/// rest as they did.
+pub fn at_present(sites: &[Site], plan: &[f64], fill: &[bool]) -> Vec<f64> {
+    let is_fill = |place: usize| fill.get(place) == Some(&true);
+    let paid = |place: usize| paid_share(&sites[place]).min(sites[place].limit);
+    let filled: f64 = (0..plan.len()).filter(|place| is_fill(*place)).map(paid).sum();
+    let others: f64 = (0..plan.len()).filter(|place| !is_fill(*place)).map(|place| plan[place]).sum();
+    // Of those that are to have all they can take, each wants the whole.
+    let scale = match others {
+        others if others > 0.0 && others <= 1.0 + SHARE_EPSILON => (1.0 - filled).max(0.0) / others,
+        _ => 1.0,
+    };
+    (0..plan.len()).map(|place| if is_fill(place) { paid(place) } else { plan[place] * scale }).collect()
 }
 
 /// Takes out of `plan` what the limits do not allow, and gives it first to those that stand in for it now (`standing_in`,
@@ -203,7 +234,7 @@ fn steps_of(site: &Site, i: usize, from: f64, room: f64, untrusted_too: bool, st
     let curve = costing.curve;
     let dear = curve.always + curve.beyond;
     let load = site.view.load_elsewhere_rps + from * site.demand_rps;
-    let paid = ((curve.paid_rps - load) / site.demand_rps).clamp(0.0, room);
+    let paid = ((curve.paid_rps * FULL - load) / site.demand_rps).clamp(0.0, room);
     if paid > 0.0 {
         steps.push(Step { site: i, marginal: curve.always, then: dear, share: paid, paid: true });
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{
     DRIFT, Outcome, Pause,
-    allocate::{close, favouring, intent, largest, repair},
+    allocate::{close, favouring, largest, repair},
     site::Site,
     state::State,
     threshold::{Comparison, compare, gains_most, nothing_cheaper},
@@ -53,7 +53,7 @@ pub(super) fn consider(
     // Left by another rule, before this policy had this one.
     state.home = None;
     let floor = policy.keep_warm.get();
-    let here = repair(sites, &state.plan, floor, &state.target);
+    let here = repair(sites, &state.plan_now(sites), floor, &state.target);
     let alternatives: Vec<Alternative> =
         (0..sites.len()).filter_map(|place| alternative(policy, move_usd, sites, &here, place)).collect();
     add_up(&alternatives, &mut state.regret_usd, elapsed);
@@ -82,7 +82,7 @@ pub(super) fn consider(
     let from = from.map_or_else(|| to.clone(), |site| site.view.backend.id.clone());
     // Seen from there: going back would now have to be earned from the beginning.
     state.regret_usd.iter_mut().for_each(|usd| *usd -= lost_usd);
-    state.plan = intent(sites, &best.shares);
+    state.plan_for(sites, &best.shares);
     outcome(Action::Shift, Reason::BreakEvenReached { from, to, lost_usd, move_usd: best.move_usd })
 }
 

@@ -32,10 +32,10 @@ fn what_exceeds_ready_capacity_goes_at_once_where_some_is_ready() {
     let mut world = world(5, 5);
     world.tick();
     assert_eq!(world.share("a"), 1.0, "it fits");
-    // Two of five replicas are gone: down to what leaves a reserve, 27 of 50.
+    // Two of five replicas are gone.
     report(&mut world, 3, 5);
     let decision = world.tick();
-    assert!((world.share("a") - 0.54).abs() < 1e-9, "{}", world.share("a"));
+    assert!((world.share("a") - 0.6).abs() < 1e-9, "{}", world.share("a"));
     // The target stays, and is what the autoscaler prepares for.
     assert!((decision.backends[0].planned_rps - 50.0).abs() < 1e-9);
     assert_eq!(decision.action, Action::Stay, "no move: it comes back");
@@ -49,7 +49,7 @@ fn without_room_elsewhere_it_stays_where_it_is() {
     let mut world = world(3, 0);
     world.tick();
     assert_eq!(world.share("a"), 1.0);
-    // With a little room, as much as fits: first with a reserve, then all that is ready.
+    // With a little room, as much as fits.
     report(&mut world, 3, 1);
     world.tick();
     assert!((world.share("b") - 0.2).abs() < 1e-9, "{}", world.share("b"));
@@ -58,10 +58,10 @@ fn without_room_elsewhere_it_stays_where_it_is() {
 #[test]
 fn a_queue_is_given_room_to_go() {
     let mut world = world(5, 5);
-    // 300 requests wait: for a minute, 5 a second stay away beside the reserve.
+    // 300 requests wait: for a minute, 5 a second stay away.
     world.view_mut("a").load.queued = Some(300.0);
     world.tick();
-    assert!((world.share("a") - 0.8).abs() < 1e-9, "{}", world.share("a"));
+    assert!((world.share("a") - 0.9).abs() < 1e-9, "{}", world.share("a"));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn leaving_nodes_count_as_gone() {
     let mut world = world(5, 9);
     world.view_mut("a").leaving = Share::new(0.5).unwrap();
     world.tick();
-    assert!((world.share("a") - 0.45).abs() < 1e-9, "{}", world.share("a"));
+    assert!((world.share("a") - 0.5).abs() < 1e-9, "{}", world.share("a"));
 }
 
 #[test]
@@ -85,6 +85,17 @@ fn replicas_that_do_not_come_are_not_counted_on_for_a_while() {
     // After the hold it is counted on again.
     world.run(600);
     assert_eq!(world.state.target, [1.0, 0.0]);
+}
+
+#[test]
+fn when_half_of_it_is_gone_others_prepare_at_once() {
+    let mut world = world(6, 0);
+    world.tick();
+    report(&mut world, 3, 0);
+    world.tick();
+    let decision = world.tick();
+    assert!((decision.backends[1].planned_rps - 20.0).abs() < 1e-9, "{:?}", decision.backends[1]);
+    assert_eq!(world.share("a"), 1.0, "nobody else is ready yet");
 }
 
 #[test]
@@ -112,7 +123,7 @@ fn one_that_is_slow_keeps_what_nobody_else_is_ready_for() {
     (live.samples, live.ttfb_p95) = (100, Some(Duration::from_secs(2)));
     let decision = world.tick();
     assert_eq!(decision.action, Action::Evacuate);
-    assert!((world.share("b") - 0.36).abs() < 1e-9, "with a reserve: {}", world.share("b"));
+    assert!((world.share("b") - 0.4).abs() < 1e-9, "{}", world.share("b"));
     assert_eq!(world.tick().action, Action::Stay, "nothing more can leave now");
     report(&mut world, 9, 9);
     assert_eq!(world.tick().action, Action::Evacuate);

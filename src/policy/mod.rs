@@ -135,7 +135,7 @@ struct Pause {
 fn place(policy: &Policy, sites: &[Site], state: &mut State) -> Outcome {
     let known = sites.iter().any(|s| s.may_serve && s.costing.is_some());
     let shares = allocate::cheapest(sites, policy.keep_warm.get(), None);
-    state.plan = allocate::intent(sites, &shares);
+    state.plan_for(sites, &shares);
     let Some(to) = allocate::largest(sites, &shares) else {
         return Outcome::stay(Reason::NothingEligible);
     };
@@ -164,7 +164,7 @@ fn settle(
         return Outcome { action, reason: Reason::NothingEligible, comparison: None };
     }
     let homecoming = let_back(policy, sites, state, step.now);
-    let wanted = repair(sites, &state.plan, policy.keep_warm.get(), &state.target);
+    let wanted = repair(sites, &state.plan_now(sites), policy.keep_warm.get(), &state.target);
     let wanted = around_pins(sites, &pins, wanted);
     if wish.action == Action::Place {
         state.shares.clone_from(&wanted);
@@ -241,7 +241,7 @@ fn let_back(policy: &Policy, sites: &mut [Site], state: &mut State, now: Timesta
     if !state.barred.iter().zip(sites.iter()).any(|(barred, site)| *barred && !site.barred()) {
         return homecoming;
     }
-    let due = repair(sites, &state.plan, policy.keep_warm.get(), &state.target);
+    let due = repair(sites, &state.plan_now(sites), policy.keep_warm.get(), &state.target);
     let remaining = hold_remaining(policy, state, now);
     let outage = state.shares.iter().sum::<f64>() < SHARE_EPSILON;
     for (place, site) in sites.iter_mut().enumerate() {

@@ -21,6 +21,10 @@ const RESPONSE_BYTES_ASSUMED: f64 = 4096.0;
 /// From this part of what is ready on a backend is taken to be full: chance alone makes queues then.
 pub(super) const FULL: f64 = 0.9;
 
+/// From this part of what is ready on load goes elsewhere at once. What a replica serves within the objective is not where it
+/// breaks, and autoscalers let load rise above it before they act: a tenth is the tolerance of Kubernetes' HorizontalPodAutoscaler.
+const SPILL_FROM: f64 = 1.1;
+
 /// Live latencies are those of the last minute, and what made them so may have begun and ended within it: for this time after
 /// an overload they say nothing else about a backend.
 const OVERLOAD_SEEN_FOR: Duration = Duration::from_secs(120);
@@ -45,8 +49,8 @@ pub struct Site<'a> {
     pub limited_by: Option<Cause>,
     /// Largest share that is ready, at most `limit`; growth by the ramp stops here.
     pub ready_share: f64,
-    /// Share that is ready and leaves a reserve, at most `ready_share`.
-    pub easy_share: f64,
+    /// Share beyond which load goes elsewhere at once, where what is ready is seen.
+    pub spill_share: f64,
     /// Requests per second that it can serve now, all routes together; `None` if unknown.
     pub ready_rps: Option<f64>,
     /// Whether what is ready was seen (reported, or announced to leave), not modelled: load beyond it goes elsewhere at once.
@@ -82,11 +86,6 @@ impl Site<'_> {
             curve.whole_usd_per_hour(elsewhere + share * self.demand_rps)
                 - curve.whole_usd_per_hour(elsewhere),
         )
-    }
-
-    /// Largest share to which the ramp may raise it: where what is ready is seen, a reserve stays.
-    pub(super) fn growth_share(&self) -> f64 {
-        if self.ready_is_seen { self.easy_share } else { self.ready_share }
     }
 
     /// Whether something other than its capacity keeps it from its share.
@@ -148,7 +147,7 @@ pub fn survey<'a>(
             limit: room.limit,
             limited_by: (room.limit < 1.0).then_some(Cause::Capacity),
             ready_share: room.ready_share,
-            easy_share: room.easy_share,
+            spill_share: room.spill_share,
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
             queue_share: view.load.queued.unwrap_or(0.0) / QUEUE_GONE_WITHIN_SECONDS / demand_rps,
@@ -285,8 +284,8 @@ fn over_slo(
 struct Room {
     /// Share that is ready.
     ready_share: f64,
-    /// Share that is ready and leaves a reserve.
-    easy_share: f64,
+    /// Share beyond which load goes elsewhere at once.
+    spill_share: f64,
     /// The same in requests per second, all routes together; `None` without `replicas`.
     ready_rps: Option<f64>,
     /// Whether that was seen and not modelled.
@@ -321,7 +320,7 @@ fn room(
     let Some(replicas) = &view.backend.replicas else {
         return Room {
             ready_share: 1.0,
-            easy_share: 1.0,
+            spill_share: 1.0,
             ready_rps: None,
             is_seen: false,
             most_share: 1.0,
@@ -344,7 +343,7 @@ fn room(
         .is_some_and(|at| now.duration_since(at).unsigned_abs() < retry_after(policy, replicas));
     Room {
         ready_share,
-        easy_share: share_of(ready_rps * FULL),
+        spill_share: share_of(ready_rps * SPILL_FROM),
         ready_rps: Some(ready_rps),
         is_seen: reported.is_some() || view.leaving > Share::ZERO,
         most_share,
@@ -404,9 +403,15 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         let warmth = &mut state.warmth[i];
         if let Some(reported) = site.view.load.ready_replicas {
             let came = reported > warmth.ready;
+            // Half of it gone at once is an outage, not a fluctuation: others must prepare now.
+            let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported;
             warmth.ready = reported;
             warmth.idle_since = None;
-            if need <= reported || came {
+            // Less does not make an autoscaler act.
+            let enough = load <= replicas.capacity_rps(reported) * SPILL_FROM || need <= reported;
+            if collapsed {
+                (warmth.growing_since, warmth.stalled_at) = (None, Some(now));
+            } else if enough || came {
                 warmth.growing_since = None;
             } else if waited(&mut warmth.growing_since, patience(replicas)) {
                 (warmth.growing_since, warmth.stalled_at) = (None, Some(now));

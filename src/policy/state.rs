@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::SHARE_EPSILON;
+use super::{SHARE_EPSILON, allocate, site::Site};
 use crate::model::{BackendId, Snapshot, Timestamp};
 
 /// What is remembered of one backend's capacity.
@@ -33,6 +33,13 @@ pub struct State {
     pub at: Option<Timestamp>,
     /// What the policy wants for money, before repair and overrides.
     pub plan: Vec<f64>,
+    /// Which backends the plan uses for nothing but what is paid there anyway: how much that is, as a share, changes with the
+    /// demand. Empty for none.
+    #[serde(default)]
+    pub fill: Vec<bool>,
+    /// The same of `home`.
+    #[serde(default)]
+    pub home_fill: Vec<bool>,
     /// The plan that was left for a cheaper one, to which traffic returns; `None` when at home.
     pub home: Option<Vec<f64>>,
     /// The plan after repair and overrides: where the ramp leads.
@@ -58,6 +65,22 @@ impl State {
     /// Whether a first placement was made.
     pub fn placed(&self) -> bool {
         self.plan.iter().sum::<f64>() > 0.0
+    }
+
+    /// Sets the plan to an allocation.
+    pub(super) fn plan_for(&mut self, sites: &[Site], shares: &[f64]) {
+        self.plan = allocate::intent(sites, shares);
+        self.fill = allocate::fills(sites, shares);
+    }
+
+    /// The plan for the demand of now.
+    pub(super) fn plan_now(&self, sites: &[Site]) -> Vec<f64> {
+        allocate::at_present(sites, &self.plan, &self.fill)
+    }
+
+    /// The plan that was left, for the demand of now; `None` at home.
+    pub(super) fn home_now(&self, sites: &[Site]) -> Option<Vec<f64>> {
+        Some(allocate::at_present(sites, self.home.as_deref()?, &self.home_fill))
     }
 
     /// Time since the last decision: never negative, whatever the clock did, and at most `max`.
@@ -90,9 +113,12 @@ impl State {
         ];
         let figures =
             self.plan.iter().chain(&self.target).chain(&self.shares).chain(self.home.iter().flatten());
+        let fills_fit =
+            [&self.fill, &self.home_fill].iter().all(|fill| fill.is_empty() || fill.len() == count);
         let regrets_fit = self.regret_usd.is_empty() || self.regret_usd.len() == count;
         lengths.iter().all(|len| *len == count)
             && regrets_fit
+            && fills_fit
             && self.regret_usd.iter().all(|usd| usd.is_finite())
             && figures.copied().all(|f| (0.0..=1.0 + SHARE_EPSILON).contains(&f))
     }
@@ -116,10 +142,15 @@ impl State {
         let pick = |values: &[f64]| -> Vec<f64> {
             places.iter().map(|place| place.and_then(|p| values.get(p).copied()).unwrap_or(0.0)).collect()
         };
+        let pick_fill = |values: &[bool]| -> Vec<bool> {
+            places.iter().map(|place| place.is_some_and(|p| values.get(p) == Some(&true))).collect()
+        };
         State {
             backends: snapshot.backends.iter().map(|view| view.backend.id.clone()).collect(),
             at: self.at,
             plan: pick(&self.plan),
+            fill: pick_fill(&self.fill),
+            home_fill: pick_fill(&self.home_fill),
             // A home that has lost a backend is no longer the place that was left.
             home: self
                 .home

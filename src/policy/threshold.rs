@@ -7,7 +7,7 @@ use crate::model::{Action, Policy, Reason, Share};
 
 use super::{
     DRIFT, Outcome, SHARE_EPSILON,
-    allocate::{cheapest, close, intent, largest, repair},
+    allocate::{cheapest, close, largest, repair},
     site::Site,
     state::State,
 };
@@ -76,7 +76,7 @@ pub(super) fn consider(
         return outcome;
     }
     let floor = policy.keep_warm.get();
-    let here = repair(sites, &state.plan, floor, &state.target);
+    let here = repair(sites, &state.plan_now(sites), floor, &state.target);
     let there = cheapest(sites, floor, Some(&here));
     // A percent here or there is not worth a move, whatever its price.
     let change = (!close(&here, &there, DRIFT)).then(|| gains_most(sites, &here, &there)).flatten();
@@ -100,16 +100,19 @@ pub(super) fn consider(
         return outcome(Action::Stay, Reason::Holding { to, gap, remaining });
     }
     let from = gains_most(sites, &there, &here).map_or_else(|| to.clone(), |s| s.view.backend.id.clone());
-    state.home.get_or_insert(state.plan.clone());
-    state.plan = intent(sites, &there);
+    if state.home.is_none() {
+        state.home = Some(state.plan.clone());
+        state.home_fill.clone_from(&state.fill);
+    }
+    state.plan_for(sites, &there);
     outcome(Action::Shift, Reason::GapReached { from, to, gap, threshold: shift_at })
 }
 
 /// While away: how much cheaper the present side is than home. `None` at home, or when it cannot be told.
 fn away(sites: &[Site], state: &State, here: &[f64], return_at: Share) -> Option<Outcome> {
-    let home = state.home.as_deref()?;
-    let comparison = compare(sites, home, here)?;
-    let home = largest(sites, home)?.view.backend.id.clone();
+    let home = state.home_now(sites)?;
+    let comparison = compare(sites, &home, here)?;
+    let home = largest(sites, &home)?.view.backend.id.clone();
     let reason = Reason::Away { home, gap: comparison.gap, threshold: return_at };
     // The load is here, not at home.
     Some(Outcome { action: Action::Stay, reason, comparison: Some(comparison.turned()) })
@@ -123,14 +126,14 @@ fn consider_return(
     return_at: Share,
     remaining: Duration,
 ) -> Option<Outcome> {
-    let left = state.home.as_deref()?;
+    let left = state.home_now(sites)?;
     let floor = policy.keep_warm.get();
-    let here = repair(sites, &state.plan, floor, &state.target);
+    let here = repair(sites, &state.plan_now(sites), floor, &state.target);
     // Home as it could be now: some of it may be down or full.
-    let home = repair(sites, left, floor, &here);
+    let home = repair(sites, &left, floor, &here);
     if close(&here, &home, SHARE_EPSILON) {
         // Either this is home, or home cannot take anything back now.
-        if close(&state.plan, left, SHARE_EPSILON) {
+        if close(&state.plan_now(sites), &left, SHARE_EPSILON) {
             state.home = None;
         }
         return None;
@@ -148,6 +151,7 @@ fn consider_return(
         return Some(Outcome { action: Action::Stay, reason, comparison: Some(way_back) });
     }
     state.plan = state.home.take().unwrap_or(home);
+    state.fill = std::mem::take(&mut state.home_fill);
     let reason = Reason::GapClosed { from, to, gap, threshold: return_at };
     Some(Outcome { action: Action::Return, reason, comparison: Some(comparison.turned()) })
 }

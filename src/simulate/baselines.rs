@@ -125,16 +125,14 @@ impl Contender for SavingPerDisruption {
 pub(super) struct SpotHedge {
     avoided: Vec<bool>,
     spot: Vec<u32>,
-    /// How full replicas are to be.
-    utilization: f64,
 }
 
 /// Spot replicas beyond what the load needs: the paper's default.
 const OVER_PROVISIONED: u32 = 2;
 
 impl SpotHedge {
-    pub(super) fn new(count: usize, utilization: f64) -> SpotHedge {
-        SpotHedge { avoided: vec![false; count], spot: vec![0; count], utilization }
+    pub(super) fn new(count: usize) -> SpotHedge {
+        SpotHedge { avoided: vec![false; count], spot: vec![0; count] }
     }
 
     /// Where the next spot replica goes: where fewest are, the cheapest of them, among those that lost none lately.
@@ -173,7 +171,7 @@ impl Contender for SpotHedge {
         };
         let ready_spot: f64 =
             scene.sights.iter().enumerate().map(|(place, s)| f64::from(s.ready.spot) * rps(place)).sum();
-        let needed = scene.snapshot.demand_rps / self.utilization;
+        let needed = scene.snapshot.demand_rps;
         let held = |spot: &[u32]| spot.iter().enumerate().map(|(p, n)| f64::from(*n) * rps(p)).sum::<f64>();
         // Take away while all would still be there, add while something is missing.
         let spare = |spot: &[u32], place: usize| {

@@ -16,6 +16,10 @@ const HOUR: f64 = 3600.0;
 /// `stabilizationWindowSeconds` of Kubernetes' HorizontalPodAutoscaler for scaling down.
 pub(super) const SCALE_DOWN_AFTER_SECONDS: f64 = 300.0;
 
+/// Load that differs from what the replicas are for by no more than this part changes nothing: the default
+/// `--horizontal-pod-autoscaler-tolerance` of Kubernetes.
+const TOLERANCE: f64 = 0.1;
+
 /// Time within which the autoscaler wants a queue to be worked off, beside what arrives.
 const QUEUE_GONE_WITHIN_SECONDS: f64 = 60.0;
 
@@ -96,7 +100,8 @@ pub struct Pace {
     pub late_after_seconds: Option<f64>,
     /// A request that would wait for longer is refused.
     pub refused_after_seconds: f64,
-    /// How full the autoscaler wants its replicas, above 0 and at most 1.
+    /// Part of what a replica can do that it serves within the objective, above 0 and at most 1: the autoscaler adds replicas
+    /// from there on, and beyond all of it requests queue.
     pub utilization: f64,
 }
 
@@ -151,7 +156,7 @@ impl<'a> Cluster<'a> {
         self.ready
     }
 
-    /// Requests per second that are served.
+    /// Requests per second that are served within the objective.
     pub fn ready_rps(&self) -> f64 {
         self.replicas.capacity_rps(self.ready.total())
     }
@@ -172,13 +177,14 @@ impl<'a> Cluster<'a> {
     }
 
     /// How long a request that arrives now waits, in seconds.
-    pub fn wait_seconds(&self) -> f64 {
-        if self.queue <= 0.0 { 0.0 } else { self.queue / self.ready_rps().max(f64::MIN_POSITIVE) }
+    pub fn wait_seconds(&self, pace: &Pace) -> f64 {
+        let rate = self.ready_rps() / pace.utilization;
+        if self.queue <= 0.0 { 0.0 } else { self.queue / rate.max(f64::MIN_POSITIVE) }
     }
 
     /// Time begins with what a load needs, ready.
-    pub fn start_warm(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>, pace: &Pace) {
-        self.ready = self.wanted(wish, load_rps, pace);
+    pub fn start_warm(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>) {
+        self.ready = self.wanted(wish, load_rps);
         self.ready.spot = self.ready.spot.min(self.obtainable(supply));
     }
 
@@ -208,7 +214,7 @@ impl<'a> Cluster<'a> {
 
     /// Requests arrive, evenly over the tick, and wait in one queue. A fluid model: what fits flows through at once.
     pub fn serve(&mut self, requests: f64, work: f64, pace: &Pace) -> Served {
-        let rate = self.ready_rps();
+        let rate = self.ready_rps() / pace.utilization;
         if rate <= 0.0 {
             // What waited here has nobody left to wait for.
             self.queue = 0.0;
@@ -241,8 +247,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// The autoscaler looks at the tick that ends: `load_rps` is the work that arrived.
-    pub fn scale(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>, end: f64, pace: &Pace) {
-        let mut wanted = self.wanted(wish, load_rps + self.queue / QUEUE_GONE_WITHIN_SECONDS, pace);
+    pub fn scale(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>, end: f64) {
+        let mut wanted = self.wanted(wish, load_rps + self.queue / QUEUE_GONE_WITHIN_SECONDS);
         if let Wish::Load { spot_share, .. } = wish {
             let total = self.stabilized(wanted.total(), end);
             wanted = mixed(total, spot_share);
@@ -298,15 +304,20 @@ impl<'a> Cluster<'a> {
         supply.map_or(u32::MAX, |nodes| (nodes * self.per_node) as u32)
     }
 
-    fn wanted(&self, wish: Wish, load_rps: f64, pace: &Pace) -> Fleet {
+    fn wanted(&self, wish: Wish, load_rps: f64) -> Fleet {
         match wish {
             Wish::Closed => Fleet::default(),
             Wish::Exactly(fleet) => fleet,
             Wish::Load { planned_rps, spot_share } => {
-                // A hair above a whole number counts as that number.
-                let full = self.replicas.rps * pace.utilization;
-                let count = (load_rps.max(planned_rps) / full - 1e-6).ceil().max(0.0);
-                mixed((count as u32).clamp(self.replicas.min, self.replicas.max), spot_share)
+                let load_rps = load_rps.max(planned_rps);
+                let held = self.held().total();
+                let ratio = load_rps / self.replicas.capacity_rps(held);
+                let count = match (ratio - 1.0).abs() <= TOLERANCE {
+                    true => held,
+                    // A hair above a whole number counts as that number.
+                    false => (load_rps / self.replicas.rps - 1e-6).ceil().max(0.0) as u32,
+                };
+                mixed(count.clamp(self.replicas.min, self.replicas.max), spot_share)
             }
         }
     }
@@ -406,7 +417,7 @@ mod tests {
     fn capacity_comes_after_the_cold_start_and_goes_after_the_delay() {
         let backend = backend(1, 9, 1.0, 120);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.start_warm(load(0.0), 10.0, None, &PACE);
+        cluster.start_warm(load(0.0), 10.0, None);
         let mut ready = Vec::new();
         for tick in 0..12 {
             let now = f64::from(tick) * 60.0;
@@ -414,7 +425,7 @@ mod tests {
             ready.push(cluster.ready().total());
             // Thirty a second for three minutes, then ten.
             let rps = if tick < 3 { 30.0 } else { 10.0 };
-            cluster.scale(load(0.0), rps, None, now + 60.0, &PACE);
+            cluster.scale(load(0.0), rps, None, now + 60.0);
         }
         // Wanted from minute 1 on, ready from 3; the last wish for three is of minute 3, and holds until minute 8.
         assert_eq!(ready, [1, 1, 1, 3, 3, 3, 3, 3, 1, 1, 1, 1]);
@@ -424,13 +435,13 @@ mod tests {
     fn what_is_announced_is_prepared_for() {
         let backend = backend(0, 4, 1.0, 0);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.scale(load(25.0), 0.0, None, 60.0, &PACE);
+        cluster.scale(load(25.0), 0.0, None, 60.0);
         begin(&mut cluster, 60.0, None);
         assert_eq!(cluster.ready_rps(), 30.0);
-        cluster.scale(load(1e9), 0.0, None, 120.0, &PACE);
+        cluster.scale(load(1e9), 0.0, None, 120.0);
         begin(&mut cluster, 120.0, None);
         assert_eq!(cluster.ready_rps(), 40.0, "never more than the maximum");
-        cluster.scale(Wish::Closed, 0.0, None, 180.0, &PACE);
+        cluster.scale(Wish::Closed, 0.0, None, 180.0);
         assert_eq!(cluster.held(), Fleet::default());
     }
 
@@ -439,7 +450,7 @@ mod tests {
         let backend = backend(0, 9, 0.5, 0);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
         let wish = Wish::Load { planned_rps: 60.0, spot_share: 0.5 };
-        cluster.scale(wish, 0.0, Some(2.0), 60.0, &PACE);
+        cluster.scale(wish, 0.0, Some(2.0), 60.0);
         begin(&mut cluster, 60.0, Some(2.0));
         assert_eq!(cluster.ready(), Fleet { spot: 2, on_demand: 3 });
         begin(&mut cluster, 120.0, Some(1.0));
@@ -451,17 +462,17 @@ mod tests {
     fn a_queue_makes_requests_late_and_then_refuses_them() {
         let backend = backend(1, 9, 1.0, 0);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.start_warm(load(0.0), 10.0, None, &PACE);
+        cluster.start_warm(load(0.0), 10.0, None);
         assert_eq!(cluster.serve(600.0, 600.0, &PACE), Served { answered: 600.0, ..Served::default() });
         // 12 a second on 10: the queue grows by 2 a second; after 5 s the wait is 1 s, after 50 s it is 10 s.
         let served = cluster.serve(720.0, 720.0, &PACE);
         assert!((served.refused - 20.0).abs() < 1e-6 && (served.answered - 700.0).abs() < 1e-6, "{served:?}");
         assert!((served.late - (660.0 - 20.0)).abs() < 1e-6, "{served:?}");
-        assert!((cluster.wait_seconds() - 10.0).abs() < 1e-9);
+        assert!((cluster.wait_seconds(&PACE) - 10.0).abs() < 1e-9);
         // Half the load: the queue is gone after 20 s, the wait below a second after 18.
         let served = cluster.serve(300.0, 300.0, &PACE);
         assert!((served.late - 90.0).abs() < 1e-6 && served.refused == 0.0, "{served:?}");
-        assert_eq!(cluster.wait_seconds(), 0.0);
+        assert_eq!(cluster.wait_seconds(&PACE), 0.0);
         cluster.ready = Fleet::default();
         assert_eq!(cluster.serve(5.0, 5.0, &PACE).refused, 5.0);
     }
@@ -472,14 +483,14 @@ mod tests {
         backend.node.as_mut().unwrap().replicas_per_node = 2.0;
         backend.egress_usd_per_gb = Some(0.1);
         let mut cluster = Cluster::new(&backend, 1e6).unwrap();
-        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.5 }, 0.0, None, 60.0, &PACE);
+        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.5 }, 0.0, None, 60.0);
         let bill = cluster.bill(0.6, 2.4, 1000.0, &PACE);
         // Three replicas of each kind are two nodes of each; a million bytes of each of 1,000 answers are 1 GB.
         assert!((bill.usd - (2.0 * 0.6 + 2.0 * 2.4) / 60.0 - 0.1).abs() < 1e-9, "{bill:?}");
         assert!((bill.floor_usd - (0.6 + 2.4) / 60.0).abs() < 1e-9, "{bill:?}");
         backend.managed = Some(Managed { usd_per_replica_hour: 3.0, usd_per_request: 0.001 });
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.0 }, 0.0, None, 60.0, &PACE);
+        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.0 }, 0.0, None, 60.0);
         let bill = cluster.bill(f64::NAN, f64::NAN, 10.0, &PACE);
         assert!(
             (bill.usd - (6.0 * 3.0 / 60.0 + 0.01)).abs() < 1e-9 && (bill.floor_usd - 0.1).abs() < 1e-9,
@@ -494,7 +505,7 @@ mod tests {
         let mut chance = Rng::with_seed(3);
         let (mut lost, ticks) = (0, 20_000);
         for tick in 0..ticks {
-            cluster.scale(load(0.0), 0.0, None, f64::from(tick) * 60.0, &PACE);
+            cluster.scale(load(0.0), 0.0, None, f64::from(tick) * 60.0);
             cluster.begin(f64::from(tick) * 60.0, None, &mut chance, 0.001);
             lost += u32::from(cluster.interrupted);
         }

@@ -53,9 +53,8 @@ pub(super) fn all(scenario: &Scenario) -> Vec<Entry> {
     };
     entries.push(engine("break-even", with(Rule::BreakEven { move_usd }, scenario.policy.hold)));
     entries.push(entry("saving-disruption", |_| Box::<baselines::SavingPerDisruption>::default()));
-    entries.push(entry("spothedge-like", |scenario| {
-        Box::new(baselines::SpotHedge::new(scenario.sites.len(), scenario.utilization))
-    }));
+    entries
+        .push(entry("spothedge-like", |scenario| Box::new(baselines::SpotHedge::new(scenario.sites.len()))));
     entries
 }
 

@@ -103,7 +103,7 @@ pub struct Scenario {
     pub tick_seconds: f64,
     /// A request that would wait for longer is refused.
     pub patience: Duration,
-    /// How full autoscalers want their replicas, above 0 and at most 1.
+    /// Part of what a replica can do that its `rps` are, above 0 and at most 1.
     pub utilization: f64,
     /// Mean size of a response.
     pub response_bytes: f64,

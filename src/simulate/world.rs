@@ -168,13 +168,7 @@ impl<'a> World<'a> {
                 let (share, wish) = (order.shares[place], order.wishes[place]);
                 let cluster = &mut self.clusters[place];
                 let served = cluster.serve(requests * share, work * share, &self.pace);
-                cluster.scale(
-                    wish,
-                    work * share / tick_seconds,
-                    self.supply_now[place],
-                    now + tick_seconds,
-                    &self.pace,
-                );
+                cluster.scale(wish, work * share / tick_seconds, self.supply_now[place], now + tick_seconds);
                 let [spot, on_demand] = self.usd_now[place];
                 let bill = cluster.bill(spot, on_demand, served.answered, &self.pace);
                 usd += bill.usd;
@@ -198,12 +192,7 @@ impl<'a> World<'a> {
     /// What runs when time begins is what the first order needs.
     fn start_warm(&mut self, order: &Order, load_rps: f64) {
         for (place, cluster) in self.clusters.iter_mut().enumerate() {
-            cluster.start_warm(
-                order.wishes[place],
-                load_rps * order.shares[place],
-                self.supply_now[place],
-                &self.pace,
-            );
+            cluster.start_warm(order.wishes[place], load_rps * order.shares[place], self.supply_now[place]);
         }
     }
 
@@ -234,7 +223,7 @@ impl<'a> World<'a> {
             sight.ready_rps = cluster.ready_rps();
             sight.most_rps = cluster.most_rps();
             sight.least_rps = cluster.least_rps();
-            sight.wait_seconds = cluster.wait_seconds();
+            sight.wait_seconds = cluster.wait_seconds(&self.pace);
             sight.interrupted = cluster.interrupted;
             // Before the first decision nothing runs yet that could report.
             view.load.ready_replicas = (tick > 0).then(|| sight.ready.total());

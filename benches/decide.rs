@@ -50,6 +50,7 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
             })
             .collect(),
         overrides: Vec::new(),
+        rulings: Default::default(),
     }
 }
 

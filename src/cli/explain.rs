@@ -299,6 +299,7 @@ mod tests {
             }),
             average_usd_per_1k: Some(compute + 0.0012),
             marginal_usd_per_1k: Some(compute + 0.0012),
+            rules: Vec::new(),
         }
     }
 

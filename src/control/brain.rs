@@ -170,6 +170,7 @@ impl Brain {
                     response_bytes: self.response_bytes(&route.id, volume),
                     backends,
                     overrides: overrides.iter().filter(|o| concerns(o, route)).cloned().collect(),
+                    rulings: Default::default(),
                 }
             })
             .collect()

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::lock;
+use super::{lock, rules};
 use crate::{
     admin::views::LastMove,
     config::Settings,
@@ -105,7 +105,10 @@ impl Brain {
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
         let mut spot_nodes: HashMap<BackendId, f64> = HashMap::new();
-        for (route, snapshot) in settings.routes.iter().zip(snapshots) {
+        for (route, mut snapshot) in settings.routes.iter().zip(snapshots) {
+            if let Some(rules) = settings.rules.get(&route.policy.id) {
+                snapshot.rulings = rules::judge(rules, &snapshot, |backend| self.share(&route.id, backend));
+            }
             let state = self.memory.states.entry(route.id.clone()).or_default();
             let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
             *state = next;
@@ -170,6 +173,7 @@ impl Brain {
                     response_bytes: self.response_bytes(&route.id, volume),
                     backends,
                     overrides: overrides.iter().filter(|o| concerns(o, route)).cloned().collect(),
+                    // Rules are asked about the rest of it.
                     rulings: Default::default(),
                 }
             })

@@ -437,11 +437,15 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// The rule that keeps it from serving, or from serving more.
+    pub fn limiting_rule(&self) -> Option<&Ruled> {
+        ruling::behind(&self.rules, self.limited_by?)
+    }
+
     /// What keeps it from serving, or from serving more, in words; where that is a rule, with its name.
     pub fn limited_because(&self) -> Option<String> {
         let cause = self.limited_by?;
-        let rule = ruling::behind(&self.rules, cause);
-        Some(rule.map_or_else(|| cause.to_string(), |ruled| format!("{cause} (\"{}\")", ruled.rule)))
+        Some(self.limiting_rule().map_or_else(|| cause.to_string(), |ruled| format!("{cause} (\"{}\")", ruled.rule)))
     }
 }
 

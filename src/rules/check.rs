@@ -28,9 +28,6 @@ pub(super) struct Findings {
 /// The functions of a condition: called on a value, or with it.
 const FUNCTIONS: [&str; 8] = ["contains", "double", "endsWith", "has", "int", "size", "startsWith", "string"];
 
-/// The macros that go through a list, and loop as often as it is long.
-const LOOPS: [&str; 5] = ["all", "exists", "exists_one", "filter", "map"];
-
 /// Checks a whole condition.
 pub(super) fn check(root: &IdedExpr, info: &SourceInfo) -> Findings {
     let mut check = Check { info, findings: Findings { problems: Vec::new(), asks: Vec::new() }, depth: 0 };
@@ -76,7 +73,7 @@ impl Check<'_> {
                     let kind = self.kind(item)?;
                     match &element {
                         Some(first) if *first != kind => {
-                            let message = format!("a list of {} has {} in it", first.words(), kind.words());
+                            let message = format!("a list of {} has {} in it", first.plural(), kind.words());
                             return self.fault(item, message, None);
                         }
                         _ => element = Some(kind),
@@ -85,7 +82,9 @@ impl Check<'_> {
                 Some(Kind::List(element.map(Box::new)))
             }
             Expr::Comprehension(_) => {
-                let message = format!("loops (`{}`) are not allowed", LOOPS.join("`, `"));
+                let at = self.at(expr);
+                let name = self.info.source.get(at..).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+                let message = format!("`{name}` goes through a list, which is not allowed: evaluation takes bounded time");
                 let hint = "`'us-east-1a' in backend.zones` looks into a list; a rule is evaluated for each backend anyway";
                 self.fault(expr, message, Some(hint.into()))
             }
@@ -199,7 +198,7 @@ impl Check<'_> {
         };
         match element {
             Some(element) if **element != item_kind && !(element.is_number() && item_kind.is_number()) => {
-                let message = format!("{} is never in a list of {}", item_kind.words(), element.words());
+                let message = format!("{} is never in a list of {}", item_kind.words(), element.plural());
                 self.fault(item, message, None)
             }
             _ => Some(Kind::Bool),
@@ -209,7 +208,7 @@ impl Check<'_> {
     fn index(&mut self, expr: &IdedExpr, operand: &IdedExpr, index: &IdedExpr) -> Option<Kind> {
         match self.kind(operand)? {
             Kind::List(element) => {
-                self.expect(index, &Kind::Int, "a list is numbered")?;
+                self.expect(index, &Kind::Int, "a list is numbered by")?;
                 element.map(|element| *element)
             }
             kind => {
@@ -231,7 +230,7 @@ impl Check<'_> {
         let on: Vec<&IdedExpr> = call.target.iter().map(|target| &**target).chain(args).collect();
         match (name, call.target.is_some(), on.as_slice()) {
             ("startsWith" | "endsWith" | "contains", true, [text, part]) => {
-                let asks = format!("`{name}` is about texts");
+                let asks = format!("`{name}` is about");
                 let text = self.expect(text, &Kind::Text, &asks);
                 self.expect(part, &Kind::Text, &asks).and(text).map(|_| Kind::Bool)
             }
@@ -265,7 +264,7 @@ impl Check<'_> {
         let found = self.kind(expr)?;
         match found == *expected {
             true => Some(found),
-            false => self.misfit(expr, &found, &format!("{asks} {}", asked(expected))),
+            false => self.misfit(expr, &found, &format!("{asks} {}", expected.plural())),
         }
     }
 
@@ -304,10 +303,17 @@ impl Check<'_> {
     }
 }
 
-/// Where an expression is noted: an operator for what it joins.
+/// Where an expression is noted: an operator for what it joins, the name for a call.
 fn offset(expr: &IdedExpr, info: &SourceInfo) -> usize {
+    let source = &info.source;
     let chars = info.offset_for(expr.id).map_or(0, |(start, _)| start as usize);
-    info.source.char_indices().nth(chars).map_or(info.source.len(), |(at, _)| at)
+    let at = source.char_indices().nth(chars).map_or(source.len(), |(at, _)| at);
+    // The parser notes a call at its bracket.
+    if matches!(expr.expr, Expr::Call(_) | Expr::Comprehension(_)) && source[at..].starts_with('(') {
+        let name = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        return source[..at].rfind(name).map_or(0, |before| before + 1);
+    }
+    at
 }
 
 /// Where an expression begins.
@@ -342,15 +348,6 @@ fn same_lists(left: &Kind, right: &Kind) -> bool {
     match (left, right) {
         (Kind::List(left), Kind::List(right)) => left.is_none() || right.is_none() || left == right,
         _ => false,
-    }
-}
-
-/// Several of a kind, after a verb.
-fn asked(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Bool => "conditions",
-        Kind::Int => "with whole numbers",
-        _ => "only",
     }
 }
 

@@ -11,22 +11,28 @@ mod tests;
 mod vocabulary;
 
 use std::{
+    collections::HashSet,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, LazyLock},
+    thread,
 };
 
-use cel::{Context, Env, ExecutionError, Program, Value};
+use cel::{Context, Env, ExecutionError, ParseErrors, Program, Value};
 
 use crate::model::{Effect, Ruled, Rulings, Snapshot, Undecided};
 use check::Ask;
 use vocabulary::Moment;
 
 /// Longest condition, in bytes: longer ones nobody reads, and with [`DEPTH_MAX`] it bounds what a condition can cost.
-pub const CONDITION_LEN_MAX: usize = 40960;
+pub const CONDITION_LEN_MAX: usize = 4096;
 
 /// Deepest nesting of a condition: evaluation takes a frame of the stack for each level.
 pub const DEPTH_MAX: usize = 32;
+
+/// Stack on which a condition is compiled: the parser takes some 70 kB for each level of brackets, and gives up at 96 levels;
+/// a chain of operators as long as a condition may be takes less. Only what is used of it takes memory.
+const STACK_BYTES: usize = 64 << 20;
 
 /// Something wrong with a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +72,23 @@ impl CompiledRule {
             let message = format!("has {} bytes, expected at most {CONDITION_LEN_MAX}", condition.len());
             return Err(vec![Problem { offset: 0, message, hint: Some("write it as several rules".into()) }]);
         }
-        let program = parse(condition)?;
+        let failed = |what: &str| vec![Problem { offset: 0, message: what.to_owned(), hint: None }];
+        thread::scope(|scope| {
+            let compiler = thread::Builder::new().name("tradewind-cel".into()).stack_size(STACK_BYTES);
+            let work = compiler.spawn_scoped(scope, || CompiledRule::compile_here(name, condition, effect));
+            let work = work.map_err(|error| failed(&format!("cannot be compiled: {error}")))?;
+            work.join().unwrap_or_else(|_| Err(failed("is not CEL: the parser fails on it")))
+        })
+    }
+
+    fn compile_here(name: &str, condition: &str, effect: Effect) -> Result<CompiledRule, Vec<Problem>> {
+        let program = environment().compile(condition).map_err(|errors| vec![syntax(condition, &errors)])?;
         let check::Findings { mut problems, asks } = check::check(program.expression(), program.source_info());
         if !problems.is_empty() {
             problems.sort_by_key(|problem| problem.offset);
+            // What is wrong in one way at several places follows from one slip.
+            let mut seen = HashSet::new();
+            problems.retain(|problem| seen.insert(problem.message.clone()));
             return Err(problems);
         }
         let (presence, asks): (Vec<Ask>, Vec<Ask>) = asks.into_iter().partition(|ask| ask.presence);
@@ -118,19 +137,30 @@ fn environment() -> Arc<Env> {
     ENVIRONMENT.clone()
 }
 
-fn parse(condition: &str) -> Result<Program, Vec<Problem>> {
-    let problem = |offset, message: &str| Problem { offset, message: message.to_owned(), hint: None };
-    match catch_unwind(|| environment().compile(condition)) {
-        Ok(Ok(program)) => Ok(program),
-        Ok(Err(errors)) => {
-            // What the parser finds later follows from what it found first.
-            let first = errors.errors.first();
-            let (offset, text) = first.map_or((0, "is empty"), |e| (offset_of(condition, e.pos), e.msg.as_str()));
-            let text = text.split(" expecting ").next().unwrap_or(text).trim_start_matches("Syntax error: ");
-            Err(vec![problem(offset, &format!("not CEL: {text}"))])
-        }
-        Err(_) => Err(vec![problem(0, "not CEL: the parser fails on it")]),
+/// What the parser says, in words for someone who has not written it.
+fn syntax(condition: &str, errors: &ParseErrors) -> Problem {
+    if condition.trim().is_empty() {
+        return Problem { offset: 0, message: "is empty, expected a condition".into(), hint: None };
     }
+    // What it finds later follows from what it found first.
+    let (pos, text) = errors.errors.first().map_or(((1, 1), ""), |first| (first.pos, first.msg.as_str()));
+    if text.contains("Recursion limit") {
+        let message = "is not CEL: its brackets are nested too deeply".into();
+        return Problem { offset: 0, message, hint: Some("write it as several rules".into()) };
+    }
+    let text = text.trim_start_matches("Syntax error: ").split(" expecting ").next().unwrap_or_default();
+    let offset = offset_of(condition, pos);
+    let unexpected = ["mismatched input ", "extraneous input "].iter().find_map(|start| text.strip_prefix(start));
+    let message = match unexpected {
+        Some("'<EOF>'") => "something is missing at the end".into(),
+        Some(token) => format!("{token} is not expected here"),
+        None if text.starts_with("token recognition error") => "this cannot be read".into(),
+        None => text.replace("'<EOF>'", "the end"),
+    };
+    let rest = &condition[offset..];
+    let slips = [("and", "write `&&` for and"), ("or", "write `||` for or"), ("not", "write `!` for not"), ("=", "`==` compares")];
+    let hint = slips.iter().find(|(slip, _)| rest.starts_with(slip)).map(|(_, hint)| (*hint).to_owned());
+    Problem { offset, message: format!("is not CEL: {message}"), hint }
 }
 
 /// Byte offset of a line and a column, both from 1.

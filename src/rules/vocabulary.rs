@@ -41,6 +41,18 @@ impl Kind {
         }
     }
 
+    /// Several of the kind.
+    pub(super) fn plural(&self) -> &'static str {
+        match self {
+            Kind::Bool => "conditions",
+            Kind::Int => "whole numbers",
+            Kind::Double => "numbers with a fraction",
+            Kind::Text => "texts",
+            Kind::List(_) => "lists",
+            Kind::Record(_) => "values with fields",
+        }
+    }
+
     pub(super) fn is_number(&self) -> bool {
         matches!(self, Kind::Int | Kind::Double)
     }

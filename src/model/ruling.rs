@@ -76,7 +76,8 @@ impl fmt::Display for Undecided {
             Effect::Deny => "until it can, the backend gets no more than it has",
             Effect::Cap(_) => "until it can, the backend gets no more than the cap, or than it has",
             Effect::Hold => "until it can, nothing moves for money",
-            Effect::Allow | Effect::Floor(_) | Effect::Prefer(_) => "until it can, it does not apply",
+            Effect::Allow => "until it can, a backend that it would shield gets no more than it has",
+            Effect::Floor(_) | Effect::Prefer(_) => "until it can, it does not apply",
         };
         write!(f, ": {why}; {so}")
     }

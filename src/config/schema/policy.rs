@@ -14,7 +14,7 @@ pub(in super::super) struct PolicyRule {
     #[schemars(length(min = 1, max = 120), extend("examples" = ["no bulk traffic to Europe in its morning peak"]))]
     pub(in super::super) name: String,
     /// A condition in the Common Expression Language, evaluated for each backend of the route in every tick, never for a request.
-    /// It may ask for `backend`, `route`, `load` and `now` ([deciding.md](deciding.md#rules)). At most 4 KiB.
+    /// It may ask for `backend`, `route`, `load` and `now` (see docs/deciding.md). At most 4 KiB.
     #[schemars(length(min = 1), extend("examples" = ["backend.region.startsWith('eu') && now.hour >= 7 && now.hour < 10"]))]
     pub(in super::super) when: String,
     /// What holds where it is true.

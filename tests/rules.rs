@@ -28,10 +28,16 @@ fn a_rule_denies_by_region_and_a_reload_changes_it() {
     tradewind.wait_for_share("b", 1.0);
     assert!((0..20).all(|_| tradewind.fetch("/").text() == "b"), "the dearer one serves");
     let status = tradewind.backend("a");
-    assert_eq!((&status["limited_by"], &status["limited_by_rule"]), (&json!("rule"), &json!("not in region a")));
+    assert_eq!(
+        (&status["limited_by"], &status["limited_by_rule"]),
+        (&json!("rule"), &json!("not in region a"))
+    );
     let explanation = tradewind.explain();
     let binding = explanation["binding"].as_str().expect("one binds");
-    assert!(binding.contains("a would be the cheapest, but a rule denies it (\"not in region a\")"), "{binding}");
+    assert!(
+        binding.contains("a would be the cheapest, but a rule denies it (\"not in region a\")"),
+        "{binding}"
+    );
     let verdict = &explanation["decision"]["backends"][0];
     assert_eq!(verdict["rules"], json!([{ "rule": "not in region a", "effect": "deny" }]));
     let shown = stdout(&tradewind.cli(&["explain", "chat"]));
@@ -67,13 +73,19 @@ fn a_rule_with_a_slip_is_refused_and_the_running_one_stays() {
     assert_eq!(status, 422);
     let faults = problem["faults"].as_array().expect("a list");
     let fault = faults.iter().find(|fault| fault["severity"] == "error").expect("one is an error");
-    assert!(fault["message"].as_str().is_some_and(|said| said.contains("unknown field `regoin`")), "{problem}");
+    assert!(
+        fault["message"].as_str().is_some_and(|said| said.contains("unknown field `regoin`")),
+        "{problem}"
+    );
     assert_eq!(fault["hint"], "did you mean `region`?");
     let line = slip.text().lines().position(|line| line.contains("regoin")).expect("it is there") + 1;
     assert_eq!((&fault["line"], &fault["column"]), (&json!(line), &json!(17)));
-    let check = harness::command(tradewind.dir()).args(["check", "--config", "t.toml"]).output().expect("it runs");
+    let file = tradewind.dir().join("t.toml");
+    let check =
+        harness::command(tradewind.dir()).arg("check").arg("--config").arg(file).output().expect("it runs");
     assert_eq!(check.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&check.stderr).contains(&format!("t.toml:{line}:17: error:")));
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains(&format!("t.toml:{line}:17: error:")), "{said}");
     assert_eq!(tradewind.backend("a")["limited_by_rule"], "not in region a");
 }
 

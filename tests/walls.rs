@@ -182,7 +182,18 @@ fn imports_run_one_way() {
         ("telemetry", &["model", "signals", "config"]),
         (
             "control",
-            &["model", "cost", "policy", "rules", "signals", "store", "proxy", "config", "admin", "telemetry"],
+            &[
+                "model",
+                "cost",
+                "policy",
+                "rules",
+                "signals",
+                "store",
+                "proxy",
+                "config",
+                "admin",
+                "telemetry",
+            ],
         ),
     ];
     let mut wrong = Vec::new();

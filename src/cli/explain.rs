@@ -59,7 +59,8 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
     out += &per_tokens(explanation);
     let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
     if decision.backends.iter().any(|verdict| !verdict.rules.is_empty()) {
-        let _ = write!(out, "\n{}\n{}", ink.strong("Rules that bind"), rules_table(decision).render("  ", ink));
+        let _ =
+            write!(out, "\n{}\n{}", ink.strong("Rules that bind"), rules_table(decision).render("  ", ink));
     }
     if !explanation.prices.is_empty() {
         let prices = prices_table(&explanation.prices).render("  ", ink);

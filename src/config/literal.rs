@@ -3,7 +3,8 @@
 /// Byte offset within `written`, a string with its quotes as it is in the file, of the byte at `offset` of its value. At most
 /// the end of the text between the quotes.
 pub(super) fn place(written: &str, offset: usize) -> usize {
-    let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| written.starts_with(quote)).unwrap_or("");
+    let quote =
+        ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| written.starts_with(quote)).unwrap_or("");
     let escapes = quote.starts_with('"');
     let end = written.len().saturating_sub(quote.len());
     let mut at = quote.len().min(end);

@@ -59,7 +59,20 @@ pub(super) fn settings(
     rules.unused(&document);
     let effective = Arc::new(effective);
     let location = document.location.map(|schema::Location { cloud, region }| Location { cloud, region });
-    Settings { listen, admin, state_dir, prices, fees, location, tick, log, backends, routes, rules: conditions, effective }
+    Settings {
+        listen,
+        admin,
+        state_dir,
+        prices,
+        fees,
+        location,
+        tick,
+        log,
+        backends,
+        routes,
+        rules: conditions,
+        effective,
+    }
 }
 
 struct Rules<'a, 'text> {

@@ -445,7 +445,10 @@ impl Verdict {
     /// What keeps it from serving, or from serving more, in words; where that is a rule, with its name.
     pub fn limited_because(&self) -> Option<String> {
         let cause = self.limited_by?;
-        Some(self.limiting_rule().map_or_else(|| cause.to_string(), |ruled| format!("{cause} (\"{}\")", ruled.rule)))
+        Some(
+            self.limiting_rule()
+                .map_or_else(|| cause.to_string(), |ruled| format!("{cause} (\"{}\")", ruled.rule)),
+        )
     }
 }
 

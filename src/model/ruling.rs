@@ -107,7 +107,8 @@ impl Rulings {
 
     /// The first rule that keeps the route's traffic where it is, and the place of the backend for which it does.
     pub fn hold(&self) -> Option<(usize, &Ruled)> {
-        let all = self.backends.iter().enumerate().flat_map(|(place, rules)| rules.iter().map(move |r| (place, r)));
+        let all =
+            self.backends.iter().enumerate().flat_map(|(place, rules)| rules.iter().map(move |r| (place, r)));
         all.into_iter().find(|(_, ruled)| ruled.effect == Effect::Hold)
     }
 }

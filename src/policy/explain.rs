@@ -1,6 +1,8 @@
 //! A decision in words.
 
-use crate::model::{Action, BackendId, Cause, Decision, Effect, Fallback, Reason, Rule, Verdict, units::percent};
+use crate::model::{
+    Action, BackendId, Cause, Decision, Effect, Fallback, Reason, Rule, Verdict, units::percent,
+};
 
 /// What was decided, in a few sentences.
 pub fn summary(decision: &Decision) -> String {
@@ -125,7 +127,9 @@ pub fn what_would_change_it(decision: &Decision) -> String {
         }
         Reason::NothingToSave => "load beyond the paid minimum of replicas, or a smaller minimum".to_owned(),
         Reason::Override { id, .. } => format!("the end of override {id}"),
-        Reason::RuleHolds { rule, undecided: false, .. } => format!("the end of what the rule \"{rule}\" asks for"),
+        Reason::RuleHolds { rule, undecided: false, .. } => {
+            format!("the end of what the rule \"{rule}\" asks for")
+        }
         Reason::RuleHolds { rule, .. } => format!("what the rule \"{rule}\" asks for becoming known"),
         Reason::OnlyOne { .. } | Reason::MustLeave { .. } | Reason::Rule { .. } => match excluded(decision) {
             Some((backend, because)) => format!("{backend} becoming eligible again; now {because}"),
@@ -139,7 +143,10 @@ pub fn what_would_change_it(decision: &Decision) -> String {
             let saved = here.zip(decision.cost_there_usd_per_hour).map_or(0.0, |(here, there)| here - there);
             match saved > 0.0 {
                 _ if !preferences(decision).is_empty() => {
-                    format!("it moves to {to} when ${move_usd:.4} are reached, ${:.4} from now", move_usd - lost_usd)
+                    format!(
+                        "it moves to {to} when ${move_usd:.4} are reached, ${:.4} from now",
+                        move_usd - lost_usd
+                    )
                 }
                 true => format!(
                     "at these prices it moves to {to} in {:.1} h, when ${move_usd:.4} are reached",

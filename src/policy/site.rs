@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     cost::{self, Costing, Missing},
     model::{
-        BackendView, Cause, Fallback, Health, Override, OverrideKind, Policy, Replicas, Ruled, Share, Slo, Snapshot,
-        Timestamp, ruling,
+        BackendView, Cause, Fallback, Health, Override, OverrideKind, Policy, Replicas, Ruled, Share, Slo,
+        Snapshot, Timestamp, ruling,
     },
 };
 
@@ -237,7 +237,8 @@ pub fn impose_overrides(snapshot: &Snapshot, sites: &mut [Site]) -> Fallback {
     }
     let fallback = waive(sites);
     for site in sites.iter_mut() {
-        let cap = of(snapshot, site, OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min);
+        let cap =
+            of(snapshot, site, OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min);
         // A pin is stronger than a cap on the same backend.
         if let Some(cap) = cap
             && of(snapshot, site, OverrideKind::Pin).next().is_none()

@@ -83,12 +83,17 @@ impl Check<'_> {
             }
             Expr::Comprehension(_) => {
                 let at = self.at(expr);
-                let name = self.info.source.get(at..).and_then(|rest| rest.split('(').next()).unwrap_or_default();
-                let message = format!("`{name}` goes through a list, which is not allowed: evaluation takes bounded time");
+                let name =
+                    self.info.source.get(at..).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+                let message = format!(
+                    "`{name}` goes through a list, which is not allowed: evaluation takes bounded time"
+                );
                 let hint = "`'us-east-1a' in backend.zones` looks into a list; a rule is evaluated for each backend anyway";
                 self.fault(expr, message, Some(hint.into()))
             }
-            Expr::Map(_) | Expr::Struct(_) => self.fault(expr, "maps and messages are not allowed".into(), None),
+            Expr::Map(_) | Expr::Struct(_) => {
+                self.fault(expr, "maps and messages are not allowed".into(), None)
+            }
             Expr::Unspecified => self.fault(expr, "an expression is missing".into(), None),
         }
     }
@@ -99,9 +104,11 @@ impl Check<'_> {
             LiteralValue::Double(_) => Some(Kind::Double),
             LiteralValue::Int(_) => Some(Kind::Int),
             LiteralValue::String(_) => Some(Kind::Text),
-            LiteralValue::UInt(_) => {
-                self.fault(expr, "unsigned numbers are not used here".into(), Some("leave the `u` out".into()))
-            }
+            LiteralValue::UInt(_) => self.fault(
+                expr,
+                "unsigned numbers are not used here".into(),
+                Some("leave the `u` out".into()),
+            ),
             LiteralValue::Bytes(_) => self.fault(expr, "bytes are not used here".into(), None),
             LiteralValue::Null => {
                 let hint = "what is not known is not there: ask `has(backend.price.spot)`";
@@ -241,7 +248,11 @@ impl Check<'_> {
             ("int" | "double" | "string", false, [operand]) => {
                 let kind = self.kind(operand)?;
                 if !kind.is_number() && kind != Kind::Text {
-                    return self.misfit(operand, &kind, &format!("`{name}` makes something of a number or a text"));
+                    return self.misfit(
+                        operand,
+                        &kind,
+                        &format!("`{name}` makes something of a number or a text"),
+                    );
                 }
                 Some(match name {
                     "int" => Kind::Int,
@@ -255,7 +266,11 @@ impl Check<'_> {
                     "has" => "`has(backend.price.spot)`".into(),
                     _ => format!("`{name}(value)`"),
                 };
-                self.fault(expr, format!("`{name}` is called in another way"), Some(format!("write it like {form}")))
+                self.fault(
+                    expr,
+                    format!("`{name}` is called in another way"),
+                    Some(format!("write it like {form}")),
+                )
             }
         }
     }
@@ -321,7 +336,9 @@ fn start(expr: &IdedExpr, info: &SourceInfo) -> usize {
     let own = offset(expr, info);
     match &expr.expr {
         Expr::Select(select) => own.min(start(&select.operand, info)),
-        Expr::Call(call) => call.target.as_deref().into_iter().chain(&call.args).map(|e| start(e, info)).fold(own, usize::min),
+        Expr::Call(call) => {
+            call.target.as_deref().into_iter().chain(&call.args).map(|e| start(e, info)).fold(own, usize::min)
+        }
         _ => own,
     }
 }

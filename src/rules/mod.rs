@@ -83,7 +83,8 @@ impl CompiledRule {
 
     fn compile_here(name: &str, condition: &str, effect: Effect) -> Result<CompiledRule, Vec<Problem>> {
         let program = environment().compile(condition).map_err(|errors| vec![syntax(condition, &errors)])?;
-        let check::Findings { mut problems, asks } = check::check(program.expression(), program.source_info());
+        let check::Findings { mut problems, asks } =
+            check::check(program.expression(), program.source_info());
         if !problems.is_empty() {
             problems.sort_by_key(|problem| problem.offset);
             // What is wrong in one way at several places follows from one slip.
@@ -150,7 +151,8 @@ fn syntax(condition: &str, errors: &ParseErrors) -> Problem {
     }
     let text = text.trim_start_matches("Syntax error: ").split(" expecting ").next().unwrap_or_default();
     let offset = offset_of(condition, pos);
-    let unexpected = ["mismatched input ", "extraneous input "].iter().find_map(|start| text.strip_prefix(start));
+    let unexpected =
+        ["mismatched input ", "extraneous input "].iter().find_map(|start| text.strip_prefix(start));
     let message = match unexpected {
         Some("'<EOF>'") => "something is missing at the end".into(),
         Some(token) => format!("{token} is not expected here"),
@@ -158,7 +160,12 @@ fn syntax(condition: &str, errors: &ParseErrors) -> Problem {
         None => text.replace("'<EOF>'", "the end"),
     };
     let rest = &condition[offset..];
-    let slips = [("and", "write `&&` for and"), ("or", "write `||` for or"), ("not", "write `!` for not"), ("=", "`==` compares")];
+    let slips = [
+        ("and", "write `&&` for and"),
+        ("or", "write `||` for or"),
+        ("not", "write `!` for not"),
+        ("=", "`==` compares"),
+    ];
     let hint = slips.iter().find(|(slip, _)| rest.starts_with(slip)).map(|(_, hint)| (*hint).to_owned());
     Problem { offset, message: format!("is not CEL: {message}"), hint }
 }

@@ -104,7 +104,8 @@ fn conditions_see_what_is_known() {
 fn every_field_has_a_value() {
     fn walk(prefix: &str, record: &vocabulary::Record, paths: &mut Vec<String>) {
         for field in record.fields {
-            let path = if prefix.is_empty() { field.name.to_owned() } else { format!("{prefix}.{}", field.name) };
+            let path =
+                if prefix.is_empty() { field.name.to_owned() } else { format!("{prefix}.{}", field.name) };
             match field.kind() {
                 vocabulary::Kind::Record(record) => walk(&path, record, paths),
                 _ => paths.push(path),
@@ -119,7 +120,11 @@ fn every_field_has_a_value() {
         let [full, bare] = asked(&condition);
         assert_eq!(full, Ok(true), "{path}");
         // What can be missing is known to be so.
-        assert_eq!(compile(&condition).unguarded().is_none(), bare.is_ok() && !path.starts_with("route.slo"), "{path}");
+        assert_eq!(
+            compile(&condition).unguarded().is_none(),
+            bare.is_ok() && !path.starts_with("route.slo"),
+            "{path}"
+        );
     }
 }
 
@@ -137,7 +142,10 @@ fn what_is_not_known_decides_nothing_unless_it_does_not_matter() {
     assert_eq!(asked("now.year * 9223372036854775807 > 1")[0], Err("a number gets too large".into()));
     let guard = |condition| compile(condition).unguarded().map(|(what, _)| what);
     assert_eq!(guard("backend.price.spot > 2.0").as_deref(), Some("backend.price.spot"));
-    assert_eq!(guard("has(backend.price.on_demand) && backend.price.spot > 2.0").as_deref(), Some("backend.price.spot"));
+    assert_eq!(
+        guard("has(backend.price.on_demand) && backend.price.spot > 2.0").as_deref(),
+        Some("backend.price.spot")
+    );
     assert_eq!(guard("!has(backend.price.spot) || backend.price.spot > 2.0"), None);
 }
 
@@ -319,7 +327,10 @@ fn neither_length_nor_depth_is_boundless() {
         assert!(condition.len() <= CONDITION_LEN_MAX);
         assert!(CompiledRule::compile("r", &condition, Effect::Deny).is_err(), "{before}{middle}{after}");
     }
-    assert!(problems(&format!("true {}", " ".repeat(CONDITION_LEN_MAX))).starts_with("has 4101 bytes, expected at most 4096"));
+    assert!(
+        problems(&format!("true {}", " ".repeat(CONDITION_LEN_MAX)))
+            .starts_with("has 4101 bytes, expected at most 4096")
+    );
     assert!(problems(&format!("{}true{}", "(".repeat(500), ")".repeat(500))).contains("nested too deeply"));
     assert!(problems(&format!("1{} == 1", "+1".repeat(60))).contains("nested deeper than 32 levels"));
     // As deep as allowed, on the stack of a test; and wide.
@@ -337,7 +348,8 @@ fn judged(rules: &[(&str, &str, Effect)]) -> String {
     let rulings = RuleSet::new(compiled.collect()).judge(&snapshot(), &FACTS);
     let mut text = String::new();
     for (name, rules) in ["full", "bare"].iter().zip(&rulings.backends) {
-        let rules = rules.iter().map(|r| format!("{}{}={}", r.effect, if r.undecided { "?" } else { "" }, r.rule));
+        let rules =
+            rules.iter().map(|r| format!("{}{}={}", r.effect, if r.undecided { "?" } else { "" }, r.rule));
         let _ = writeln!(text, "{name}: {}", rules.collect::<Vec<_>>().join(", "));
     }
     rulings.undecided.iter().for_each(|undecided| _ = writeln!(text, "{undecided}"));
@@ -352,7 +364,10 @@ fn share(share: f64) -> Share {
 fn the_first_allow_or_deny_decides() {
     let (eu, all, none) = ("backend.region.startsWith('eu')", "true", "false");
     assert_eq!(judged(&[("n", none, Effect::Deny), ("d", eu, Effect::Deny)]), "full: deny=d\nbare: \n");
-    assert_eq!(judged(&[("a", eu, Effect::Allow), ("d", all, Effect::Deny)]), "full: allow=a\nbare: deny=d\n");
+    assert_eq!(
+        judged(&[("a", eu, Effect::Allow), ("d", all, Effect::Deny)]),
+        "full: allow=a\nbare: deny=d\n"
+    );
     assert_eq!(judged(&[("d", all, Effect::Deny), ("a", eu, Effect::Allow)]), "full: deny=d\nbare: deny=d\n");
 }
 
@@ -449,7 +464,8 @@ fn conditions() -> impl Strategy<Value = String> {
         Just("backend.healthy".to_owned()),
     ];
     leaf.prop_recursive(4, 24, 3, |inner| {
-        let operator = prop::sample::select(vec!["&&", "||", "==", "!=", "<", ">=", "+", "-", "*", "/", "%", "in"]);
+        let operator =
+            prop::sample::select(vec!["&&", "||", "==", "!=", "<", ">=", "+", "-", "*", "/", "%", "in"]);
         prop_oneof![
             (inner.clone(), operator, inner.clone()).prop_map(|(a, o, b)| format!("({a} {o} {b})")),
             inner.clone().prop_map(|a| format!("!{a}")),

@@ -188,7 +188,8 @@ fn backend(view: &BackendView, facts: Facts) -> Value {
     let spot = backend.node.as_ref().map_or(0.0, |node| node.spot.get());
     let probe = view.probe.map(|probe| probe.first_byte.unwrap_or(probe.connect));
     let zones: Vec<Value> = backend.zones.iter().map(|zone| Value::from(zone.as_str())).collect();
-    let usd = |price: &Option<crate::model::Price>| price.as_ref().map(|p| Value::Float(p.usd_per_hour.get()));
+    let usd =
+        |price: &Option<crate::model::Price>| price.as_ref().map(|p| Value::Float(p.usd_per_hour.get()));
     let int = |number: u32| Value::Int(number.into());
     record([
         ("id", text(backend.id.as_str())),
@@ -256,7 +257,8 @@ impl Moment {
 /// Whether what a path names is known.
 pub(super) fn is_known(context: &Context<'_, '_>, path: &[&str]) -> bool {
     let Some((variable, fields)) = path.split_first() else { return false };
-    let Some(value) = context.get_variable(variable).and_then(|value| Value::try_from(value.as_ref()).ok()) else {
+    let Some(value) = context.get_variable(variable).and_then(|value| Value::try_from(value.as_ref()).ok())
+    else {
         return false;
     };
     let found = fields.iter().try_fold(value, |value, field| match value {

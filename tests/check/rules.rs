@@ -13,7 +13,9 @@ fn rule(when: &str, then: &str) -> String {
 #[test]
 fn the_rule_of_the_documentation_is_good() {
     let when = "\"backend.region.startsWith('eu') && now.hour >= 7 && now.hour < 10\"";
-    for then in ["cap = \"30%\"", "allow = true", "deny = true", "floor = 0.1", "prefer = \"10%\"", "hold = true"] {
+    for then in
+        ["cap = \"30%\"", "allow = true", "deny = true", "floor = 0.1", "prefer = \"10%\"", "hold = true"]
+    {
         assert_eq!(rule(when, &format!("{{ {then} }}")), "", "{then}");
     }
     let more = format!("[[policies.default.rules]]\nname = \"r\"\nwhen = {when}\nthen = {{ cap = \"30%\" }}");

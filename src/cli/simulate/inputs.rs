@@ -77,7 +77,10 @@ pub(super) async fn scenario(args: &Args, settings: &Settings) -> Result<(Scenar
         notes.push(format!("route {} has no `slo`: no request counts as late", route.id));
     }
     if settings.rules.contains_key(&route.policy.id) {
-        notes.push(format!("the rules of policy {} are left out: what is simulated is the policy without them", route.policy.id));
+        notes.push(format!(
+            "the rules of policy {} are left out: what is simulated is the policy without them",
+            route.policy.id
+        ));
     }
     let scenario = Scenario {
         route: route.id.clone(),

@@ -45,9 +45,13 @@ impl Rules<'_, '_> {
     }
 
     fn effect(&mut self, path: &[&str], then: &Then) -> Option<Effect> {
-        let share = |text: &Option<Text<Share>>, make: fn(Share) -> Effect| text.as_ref().map(|text| make(text.0));
-        let flags =
-            [("allow", then.allow, Effect::Allow), ("deny", then.deny, Effect::Deny), ("hold", then.hold, Effect::Hold)];
+        let share =
+            |text: &Option<Text<Share>>, make: fn(Share) -> Effect| text.as_ref().map(|text| make(text.0));
+        let flags = [
+            ("allow", then.allow, Effect::Allow),
+            ("deny", then.deny, Effect::Deny),
+            ("hold", then.hold, Effect::Hold),
+        ];
         for (key, _, _) in flags.iter().filter(|(_, flag, _)| *flag == Some(false)) {
             let hint = "a rule that does nothing is left out";
             self.error(&[path, &[key]].concat(), "found false, expected true".into(), Some(hint.into()));
@@ -85,7 +89,8 @@ impl Rules<'_, '_> {
             Effect::Allow | Effect::Floor(_) | Effect::Prefer(_) => return Some(compiled),
         };
         if let Some((value, offset)) = compiled.unguarded() {
-            let message = format!("{name}: `{value}` may be unknown; then this cannot be decided, and {then}");
+            let message =
+                format!("{name}: `{value}` may be unknown; then this cannot be decided, and {then}");
             let hint = format!("ask for it first: `has({value}) && ...`, or `!has({value}) || ...`");
             self.faults.add(Severity::Warning, place(offset), message, Some(hint));
         }

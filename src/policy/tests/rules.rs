@@ -54,7 +54,10 @@ fn a_denial_is_never_given_up() {
     world.run(20);
     world.rule(&[("a", ruled(Effect::Deny)), ("b", ruled(Effect::Deny))]);
     let decision = world.tick();
-    assert_eq!((decision.fallback, world.share("a"), world.share("b")), (Fallback::NothingEligible, 0.0, 0.0));
+    assert_eq!(
+        (decision.fallback, world.share("a"), world.share("b")),
+        (Fallback::NothingEligible, 0.0, 0.0)
+    );
     // Not for a pin, nor because nobody's health is known.
     world.rule(&[("a", ruled(Effect::Deny))]);
     world.impose(OverrideKind::Pin, Some("a"), None);
@@ -143,7 +146,10 @@ fn a_preferred_backend_counts_as_cheaper_and_shows_what_it_costs() {
     // 1 - 0.9 * 1.05: a saving, but not one of 15%.
     assert_eq!(decision.reason.code(), "gap_below_threshold");
     assert!((decision.gap.unwrap() - 0.055).abs() < 1e-6);
-    assert!((decision.cost_here_usd_per_hour.unwrap() * 1.05 - decision.cost_there_usd_per_hour.unwrap()).abs() < 1e-9);
+    assert!(
+        (decision.cost_here_usd_per_hour.unwrap() * 1.05 - decision.cost_there_usd_per_hour.unwrap()).abs()
+            < 1e-9
+    );
     let told = crate::policy::explain::summary(&decision);
     assert!(told.contains("b counts as 10% cheaper than it is (rule \"the prefer 10% rule\")"), "{told}");
     let change = crate::policy::explain::what_would_change_it(&decision);

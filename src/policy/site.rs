@@ -146,15 +146,21 @@ impl Site<'_> {
         self.waived_limit = self.limit;
     }
 
-    /// Applies a rule that denies, which is never given up.
+    /// Applies a rule that denies, which is never given up. While none can be decided, the backend keeps the share that it has.
     fn follow_denial(&mut self, has: f64) {
         let Some(denial) = ruling::deny(self.rules) else { return };
-        match denial.undecided {
-            true if !self.may_serve => self.forbid(self.limited_by.unwrap_or(Cause::RuleUndecided)),
-            true => self.keep(has, Cause::RuleUndecided),
-            false => self.forbid(Cause::Rule),
+        if !denial.undecided {
+            self.forbid(Cause::Rule);
+            self.waivable = None;
+            return;
         }
-        self.waivable = None;
+        self.waived_limit = self.waived_limit.min(has);
+        if self.may_serve {
+            self.keep(has, Cause::RuleUndecided);
+        }
+        if has <= 0.0 {
+            self.waivable = None;
+        }
     }
 }
 

@@ -30,8 +30,8 @@ pub const CONDITION_LEN_MAX: usize = 4096;
 /// Deepest nesting of a condition: evaluation takes a frame of the stack for each level.
 pub const DEPTH_MAX: usize = 32;
 
-/// Stack on which a condition is compiled: the parser takes some 70 kB for each level of brackets, and gives up at 96 levels;
-/// a chain of operators as long as a condition may be takes less. Only what is used of it takes memory.
+/// Stack on which a condition is compiled. Without optimisation the parser takes more than 64 kB for each level of brackets, of
+/// which it allows 96, and less for a chain of operators as long as a condition may be. Only what is used takes memory.
 const STACK_BYTES: usize = 64 << 20;
 
 /// Something wrong with a condition.

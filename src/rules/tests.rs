@@ -413,11 +413,11 @@ fn an_undecided_rule_is_on_the_safe_side_and_says_so() {
 
     full: allow=allow all
     bare: allow=allow all
-    the rule "allow dear" cannot be decided for bare: backend.price.spot is not known; until it can, it does not apply
+    the rule "allow dear" cannot be decided for bare: backend.price.spot is not known; until it can, a backend that it would shield gets no more than it has
 
     full: deny=deny all
     bare: deny?=allow dear
-    the rule "allow dear" cannot be decided for bare: backend.price.spot is not known; until it can, it does not apply
+    the rule "allow dear" cannot be decided for bare: backend.price.spot is not known; until it can, a backend that it would shield gets no more than it has
 
     full: cap 50%=cap all
     bare: cap 50%=cap all, cap 20%?=cap dear

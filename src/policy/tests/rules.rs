@@ -222,6 +222,15 @@ fn what_cannot_be_decided_takes_nothing_away_and_gives_nothing_more() {
     // Nor does unknown health, which could be given up, let it in.
     world.set_health("a", Health::Unknown);
     assert_eq!(world.tick().fallback, Fallback::NothingEligible);
+    // One that serves goes on, also where that takes giving up the objective.
+    let mut world = World::new(&[("a", 1.0)]);
+    world.run(10);
+    world.rule(&[("a", undecided(Effect::Deny))]);
+    world.snapshot.slo.ttft_p95 = Some(Duration::from_millis(800));
+    let live = &mut world.view_mut("a").live;
+    (live.samples, live.ttfb_p95) = (100, Some(Duration::from_secs(2)));
+    assert_eq!(world.tick().fallback, Fallback::Slo);
+    assert!(near(world.share("a"), 1.0));
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use divan::Bencher;
 use tradewind::{
     model::{
-        BackendView, Health, Live, LoadReport, Price, PriceState, Share, Slo, Snapshot, Timestamp, UsdPerHour,
+        BackendView, Effect, Health, Live, LoadReport, Price, PriceState, Share, Slo, Snapshot, Timestamp,
+        UsdPerHour,
     },
     policy::{State, decide},
+    rules::{CompiledRule, Facts, RuleSet},
 };
 
 mod worlds;
@@ -50,6 +52,7 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
             })
             .collect(),
         overrides: Vec::new(),
+        rulings: Default::default(),
     }
 }
 
@@ -63,6 +66,24 @@ fn all_routes(bencher: Bencher<'_, '_>, (routes, backends): (usize, usize)) {
     bencher.bench_local(|| {
         for (snapshot, state) in snapshots.iter().zip(&placed) {
             divan::black_box(decide(&policy, snapshot, state, now));
+        }
+    });
+}
+
+/// What ten rules say about all routes.
+#[divan::bench(args = [(10, 10), (100, 10)])]
+fn ten_rules(bencher: Bencher<'_, '_>, (routes, backends): (usize, usize)) {
+    let now = Timestamp::from_second(1_700_000_000).expect("a time");
+    let when =
+        "backend.region.startsWith('eu') && now.hour >= 7 && now.hour < 10 || backend.price.spot > 100.0";
+    let rule =
+        |n: usize| CompiledRule::compile(&format!("rule {n}"), when, Effect::Deny).expect("it is good");
+    let rules = RuleSet::new((0..10).map(rule).collect());
+    let snapshots: Vec<Snapshot> = (0..routes).map(|route| snapshot(route, backends, now)).collect();
+    let facts = vec![Facts::default(); backends];
+    bencher.bench(|| {
+        for snapshot in &snapshots {
+            divan::black_box(rules.judge(snapshot, &facts));
         }
     });
 }

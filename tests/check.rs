@@ -9,6 +9,8 @@ use std::{
 
 #[path = "check/costs.rs"]
 mod costs;
+#[path = "check/rules.rs"]
+mod rules;
 
 use insta::assert_snapshot;
 use serde_json::Value;
@@ -186,10 +188,6 @@ fn bad_values() {
 
 #[test]
 fn what_a_later_version_knows() {
-    assert_snapshot!(and("[policies.default]\n[[policies.default.rules]]\nwhen = \"true\""), @r#"
-    t.toml:19:20: error: policies.default: unknown key `rules`
-        hint: this version has no rules inside a policy
-    "#);
     assert_snapshot!(and("[state]\nurl = \"s3://bucket/tradewind\""), @r#"
     t.toml:19:1: error: state: unknown key `url`
         hint: this version keeps its state in a directory: use `dir`

@@ -113,6 +113,7 @@ impl World {
             response_bytes: Some(4096.0),
             backends: self.settings.backends.iter().map(view).collect(),
             overrides: Vec::new(),
+            rulings: Default::default(),
         };
         let (decision, next) = policy::decide(&route.policy, &snapshot, &self.state, at(second));
         self.state = next;

@@ -149,11 +149,14 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
         "println!",
         "tracing::",
     ];
-    for name in ["model", "cost", "policy", "plan"] {
+    for name in ["model", "cost", "policy", "plan", "rules"] {
         let sources = room(name);
         assert!(!sources.is_empty());
+        // A condition is compiled on a thread with a stack of its own.
+        let may = |word: &str| name == "rules" && word == "std::thread";
         for (path, code) in sources {
-            let found: Vec<&str> = forbidden.into_iter().filter(|word| code.contains(word)).collect();
+            let found: Vec<&str> =
+                forbidden.into_iter().filter(|word| code.contains(word) && !may(word)).collect();
             assert!(found.is_empty(), "{} uses {found:?}", path.display());
         }
     }
@@ -162,22 +165,35 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
 #[test]
 fn imports_run_one_way() {
     // What each room may import beside itself; `demo` and `cli` are on top.
-    let may: [(&str, &[&str]); 12] = [
+    let may: [(&str, &[&str]); 13] = [
         ("model", &[]),
         ("cost", &["model"]),
         ("policy", &["model", "cost"]),
         ("plan", &["model", "cost", "chart"]),
-        ("simulate", &["model", "cost", "policy", "plan", "chart"]),
+        ("simulate", &["model", "cost", "policy", "plan", "chart", "rules"]),
+        // CEL stays in here: a decision reads what came out, which is plain data.
+        ("rules", &["model", "cost"]),
         ("signals", &["model"]),
         ("store", &["model"]),
         ("proxy", &["model", "signals"]),
-        // A configuration names price sources, and looks up fees in the tables of costs.
-        ("config", &["model", "cost", "signals"]),
+        // A configuration names price sources, looks up fees in the tables of costs, and compiles rules.
+        ("config", &["model", "cost", "rules", "signals"]),
         ("admin", &["model", "signals", "store", "config"]),
         ("telemetry", &["model", "signals", "config"]),
         (
             "control",
-            &["model", "cost", "policy", "signals", "store", "proxy", "config", "admin", "telemetry"],
+            &[
+                "model",
+                "cost",
+                "policy",
+                "rules",
+                "signals",
+                "store",
+                "proxy",
+                "config",
+                "admin",
+                "telemetry",
+            ],
         ),
     ];
     let mut wrong = Vec::new();

@@ -70,6 +70,9 @@ pub struct BackendStatus {
     /// What keeps it from serving, or from serving more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<Cause>,
+    /// The name of the rule that does, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by_rule: Option<String>,
     /// Median time to first byte over the last minute, in seconds.
     pub latency_p50_seconds: Option<f64>,
     /// 95th percentile of it.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     admin::views::{CostInputs, Explanation},
     cost::per_million_tokens,
-    model::{Decision, InterruptionRate, Managed, RateBasis, Rule, UnitCost, Verdict, units::percent},
+    model::{Decision, InterruptionRate, Managed, RateBasis, Rule, Ruled, UnitCost, Verdict, units::percent},
     signals::prices::{PriceReport, ReportState},
 };
 
@@ -58,6 +58,10 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
     out += &recipes(explanation);
     out += &per_tokens(explanation);
     let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
+    if decision.backends.iter().any(|verdict| !verdict.rules.is_empty()) {
+        let _ =
+            write!(out, "\n{}\n{}", ink.strong("Rules that bind"), rules_table(decision).render("  ", ink));
+    }
     if !explanation.prices.is_empty() {
         let prices = prices_table(&explanation.prices).render("  ", ink);
         let _ = write!(out, "\n{}\n{prices}", ink.strong("Prices of a node, in USD per hour"));
@@ -234,12 +238,23 @@ fn shares_table(decision: &Decision) -> Table {
     columns
 }
 
+fn rules_table(decision: &Decision) -> Table {
+    let mut columns = Table::new(&[("BACKEND", Align::Left), ("THEN", Align::Left), ("RULE", Align::Left)]);
+    for Verdict { backend, rules, .. } in &decision.backends {
+        for Ruled { rule, effect, undecided } in rules {
+            let then = if *undecided { format!("{effect}, undecided") } else { effect.to_string() };
+            columns.row([backend.as_str().into(), then.into(), table::printable(rule).into()]);
+        }
+    }
+    columns
+}
+
 fn may_serve_cell(verdict: &Verdict) -> Cell {
-    match (verdict.eligible, verdict.limited_by) {
+    match (verdict.eligible, verdict.limited_because().map(|because| table::printable(&because))) {
         (true, None) => "yes".into(),
-        (true, Some(cause)) => format!("yes, but {cause}").into(),
+        (true, Some(because)) => format!("yes, but {because}").into(),
         (false, None) => Cell::bad("no"),
-        (false, Some(cause)) => Cell::bad(format!("no: {cause}")),
+        (false, Some(because)) => Cell::bad(format!("no: {because}")),
     }
 }
 
@@ -299,6 +314,7 @@ mod tests {
             }),
             average_usd_per_1k: Some(compute + 0.0012),
             marginal_usd_per_1k: Some(compute + 0.0012),
+            rules: Vec::new(),
         }
     }
 

@@ -138,10 +138,10 @@ fn health_cell(health: Health) -> Cell {
 
 /// What keeps a backend from serving more, with the probe's own words.
 fn backend_note(backend: &BackendStatus) -> Option<String> {
-    match (backend.limited_by, &backend.health_error) {
-        (Some(cause), Some(error)) => Some(format!("{cause} ({error})")),
+    match (backend.limited_by, backend.limited_by_rule.as_ref().or(backend.health_error.as_ref())) {
+        (Some(cause), Some(detail)) => Some(format!("{cause} ({detail})")),
         (Some(cause), None) => Some(cause.to_string()),
-        (None, Some(error)) => Some(error.clone()),
+        (None, Some(detail)) => Some(detail.clone()),
         (None, None) => None,
     }
 }
@@ -196,6 +196,7 @@ mod tests {
             health: Health::Healthy,
             health_error: None,
             limited_by: None,
+            limited_by_rule: None,
             latency_p50_seconds: Some(0.12),
             latency_p95_seconds: Some(0.3404),
             probe_seconds: Some(0.05),

@@ -245,6 +245,10 @@ fn leaf_value(schema: &Value, found: &DeValue<'_>) -> Result<Value, Misfit> {
             if (text.len() as u64) < schema["minLength"].as_u64().unwrap_or(0) {
                 return Err(("the text is empty".into(), examples(schema)));
             }
+            let (len, len_max) = (text.chars().count() as u64, schema["maxLength"].as_u64());
+            if let Some(len_max) = len_max.filter(|max| len > *max) {
+                return Err((format!("the text has {len} characters, expected at most {len_max}"), None));
+            }
             leaf::check(format, text).map_err(|problem| (problem, examples(schema)))?;
             Ok(Value::from(&**text))
         }
@@ -314,7 +318,6 @@ fn not_in_this_version(path: &[String], key: &str) -> Option<&'static str> {
     match (path.first().map(String::as_str), path.len(), key) {
         (Some("state"), 1, "url") => Some("this version keeps its state in a directory: use `dir`"),
         (Some("routes"), 3, "model") => Some("this version matches requests by `host`, `path` and `header`"),
-        (Some("policies"), 2, "rules") => Some("this version has no rules inside a policy"),
         _ => None,
     }
 }

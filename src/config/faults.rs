@@ -104,6 +104,11 @@ impl<'a> Collector<'a> {
         Collector { file: file.display().to_string().into(), text, line_starts, found: Vec::new() }
     }
 
+    /// The text of the file.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Notes a fault at `span`, a range of bytes in the text; without it, in the file as a whole.
     pub(super) fn add(
         &mut self,

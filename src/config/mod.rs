@@ -9,6 +9,7 @@ mod check;
 pub mod faults;
 mod files;
 mod leaf;
+mod literal;
 mod rules;
 mod schema;
 pub mod settings;

@@ -1,5 +1,6 @@
 //! The sense of the file: what fits the schema and still cannot work, and the step from the document to [`Settings`].
 
+mod conditions;
 mod costs;
 mod prices;
 mod serving;
@@ -46,6 +47,7 @@ pub(super) fn settings(
     rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
     let log = Log { format: document.log.format, level: document.log.level.0.0.clone() };
     let policies = rules.policies(&document);
+    let conditions = rules.conditions(&document);
     let backends = document
         .backends
         .0
@@ -57,7 +59,20 @@ pub(super) fn settings(
     rules.unused(&document);
     let effective = Arc::new(effective);
     let location = document.location.map(|schema::Location { cloud, region }| Location { cloud, region });
-    Settings { listen, admin, state_dir, prices, fees, location, tick, log, backends, routes, effective }
+    Settings {
+        listen,
+        admin,
+        state_dir,
+        prices,
+        fees,
+        location,
+        tick,
+        log,
+        backends,
+        routes,
+        rules: conditions,
+        effective,
+    }
 }
 
 struct Rules<'a, 'text> {

@@ -2,6 +2,7 @@
 //! `docs/configuration.md` are all derived from these types; what a comment says here is what an editor shows.
 
 mod backend;
+mod policy;
 mod prices;
 
 use std::{net::SocketAddr, time::Duration};
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use backend::{Accelerator, Architecture, Backend, Billing, Managed, Probe, Replicas};
+pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 
 use super::{
@@ -275,6 +277,10 @@ pub(super) struct Policy {
     pub(super) ramp: Text<Ramp>,
     /// Share that every backend keeps, so that it stays warm and measured.
     pub(super) keep_warm: Text<Share>,
+    /// What an operator knows and prices do not say, in this order.
+    #[schemars(length(max = 100))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) rules: Vec<PolicyRule>,
 }
 
 /// When traffic moves for money.
@@ -298,6 +304,7 @@ impl Default for Policy {
             hold: seconds(600),
             ramp: Text(Ramp::new(0.1, Duration::from_secs(60)).expect("a tenth a minute is a ramp")),
             keep_warm: percent(0.0),
+            rules: Vec::new(),
         }
     }
 }

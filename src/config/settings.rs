@@ -1,6 +1,6 @@
 //! The configuration in the types that the rest of the program works with. Everything is checked and filled in.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,8 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, Route},
+    model::{Backend, Cloud, PolicyId, Route},
+    rules::RuleSet,
 };
 
 /// A configuration that has passed every check.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub backends: Vec<Arc<Backend>>,
     /// Routes in the order of the file. Routes of the same policy share it.
     pub routes: Vec<Arc<Route>>,
+    /// The rules of the policies that have some.
+    pub rules: HashMap<PolicyId, RuleSet>,
     /// What [`Settings::redacted_json`] gives.
     pub effective: Arc<serde_json::Value>,
 }

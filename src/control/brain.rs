@@ -105,7 +105,11 @@ impl Brain {
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
         let mut spot_nodes: HashMap<BackendId, f64> = HashMap::new();
-        for (route, snapshot) in settings.routes.iter().zip(snapshots) {
+        for (route, mut snapshot) in settings.routes.iter().zip(snapshots) {
+            if let Some(rules) = settings.rules.get(&route.policy.id) {
+                let bytes = policy::site::response_bytes(&snapshot);
+                snapshot.rulings = rules.judge_at(&snapshot, bytes, |id| self.share(&route.id, id));
+            }
             let state = self.memory.states.entry(route.id.clone()).or_default();
             let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
             *state = next;
@@ -170,6 +174,8 @@ impl Brain {
                     response_bytes: self.response_bytes(&route.id, volume),
                     backends,
                     overrides: overrides.iter().filter(|o| concerns(o, route)).cloned().collect(),
+                    // Rules are asked about the rest of it.
+                    rulings: Default::default(),
                 }
             })
             .collect()
@@ -216,9 +222,7 @@ impl Brain {
     }
 
     fn share(&self, route: &RouteId, backend: &BackendId) -> f64 {
-        let Some(state) = self.memory.states.get(route) else { return 0.0 };
-        let place = state.backends.iter().position(|id| id == backend);
-        place.and_then(|place| state.shares.get(place).copied()).unwrap_or(0.0)
+        self.memory.states.get(route).map_or(0.0, |state| state.share_of(backend))
     }
 
     fn live(

@@ -4,7 +4,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Control, RoutePicture, lock};
+use super::{Control, RoutePicture, lock, rules};
 use crate::{
     admin::{
         Desk,
@@ -214,6 +214,7 @@ impl Control {
                 health: view.health,
                 health_error: self.signals.probes.last_error(&verdict.backend).map(|why| why.to_string()),
                 limited_by: verdict.limited_by,
+                limited_by_rule: verdict.limiting_rule().map(|ruled| ruled.rule.to_string()),
                 latency_p50_seconds: view.live.ttfb_p50.map(seconds),
                 latency_p95_seconds: view.live.ttfb_p95.map(seconds),
                 probe_seconds: view.probe.map(|p| seconds(p.first_byte.unwrap_or(p.connect))),
@@ -265,6 +266,7 @@ impl Control {
                 warnings.push(format!("{}: {fault}", backend.id));
             }
         }
+        warnings.extend(self.picture.load().iter().flat_map(|picture| rules::warnings(&picture.routes)));
         if self.scribe.lost() > 0 {
             warnings.push(format!("{} entries of the journal could not be written", self.scribe.lost()));
         }

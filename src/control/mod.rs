@@ -2,13 +2,14 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs`
+//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs`
 //! (what is written to disk).
 
 mod brain;
 mod desk;
 mod notices;
 mod reload;
+mod rules;
 mod scribe;
 pub mod serve;
 
@@ -103,6 +104,7 @@ struct Told {
     health: HashMap<BackendId, Health>,
     prices: HashMap<(BackendId, Offer), (Option<PriceState>, Timestamp)>,
     shifts: BTreeMap<(RouteId, &'static str), u64>,
+    undecidable: rules::Undecidable,
 }
 
 impl Control {
@@ -155,6 +157,7 @@ impl Control {
     /// Journals and logs what changed; says whether traffic moved or still moves.
     fn tell(&self, routes: &[RoutePicture], now: Timestamp) -> bool {
         let mut told = lock(&self.told);
+        told.undecidable.log(routes);
         let mut moved = false;
         for RoutePicture { snapshot, decision, .. } in routes {
             let route = &snapshot.route;

@@ -52,6 +52,7 @@ fn snapshot(settings: &Settings, route: &Route, book: &PriceBook, now: Timestamp
         response_bytes: Some(6_500.0),
         backends: backends.collect(),
         overrides: Vec::new(),
+        rulings: Default::default(),
     }
 }
 

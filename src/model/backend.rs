@@ -44,6 +44,21 @@ pub enum Platform {
     Other,
 }
 
+impl Platform {
+    /// As the configuration and rules spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Platform::Eks => "eks",
+            Platform::Gke => "gke",
+            Platform::Fargate => "fargate",
+            Platform::CloudRun => "cloud-run",
+            Platform::VertexAi => "vertex-ai",
+            Platform::SageMaker => "sagemaker",
+            Platform::Other => "other",
+        }
+    }
+}
+
 /// Which HTTP versions are spoken to a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

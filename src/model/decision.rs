@@ -1,10 +1,10 @@
 //! What was decided, and why: in fields for machines, in words for people.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, OverrideKind, PolicyId, Rule, Share, Timestamp, units::percent};
+use super::{BackendId, OverrideKind, PolicyId, Rule, Ruled, Share, Timestamp, ruling, units::percent};
 
 /// What one more request costs at a backend beyond its paid minimum, in USD per 1,000 requests, term by term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -94,6 +94,19 @@ pub enum Cause {
     Capped,
     /// An operator pins the traffic elsewhere.
     PinnedElsewhere,
+    /// A rule denies it.
+    Rule,
+    /// A rule caps it.
+    RuleCap,
+    /// A rule that may deny or cap it cannot be decided.
+    RuleUndecided,
+}
+
+impl Cause {
+    /// Whether a rule of the policy is the cause.
+    pub fn is_rule(self) -> bool {
+        matches!(self, Cause::Rule | Cause::RuleCap | Cause::RuleUndecided)
+    }
 }
 
 impl fmt::Display for Cause {
@@ -107,6 +120,9 @@ impl fmt::Display for Cause {
             Cause::Drained => "an operator drains it",
             Cause::Capped => "an operator caps it",
             Cause::PinnedElsewhere => "an operator pins the traffic elsewhere",
+            Cause::Rule => "a rule denies it",
+            Cause::RuleCap => "a rule caps it",
+            Cause::RuleUndecided => "a rule about it cannot be decided",
         })
     }
 }
@@ -253,6 +269,24 @@ pub enum Reason {
         /// The operator's reason.
         reason: String,
     },
+    /// A backend had to be left, or to give up a part, because a rule says so.
+    Rule {
+        /// The backend.
+        backend: BackendId,
+        /// What the rule does to it.
+        cause: Cause,
+        /// The rule.
+        rule: Arc<str>,
+    },
+    /// A rule keeps the traffic where it is.
+    RuleHolds {
+        /// The backend for which it does.
+        backend: BackendId,
+        /// The rule.
+        rule: Arc<str>,
+        /// Whether that is only because it cannot be decided.
+        undecided: bool,
+    },
     /// No backend may serve.
     NothingEligible,
 }
@@ -278,6 +312,8 @@ impl Reason {
             Reason::Recovered { .. } => "recovered",
             Reason::RecoveredHolding { .. } => "recovered_holding",
             Reason::Override { .. } => "override",
+            Reason::Rule { .. } => "rule",
+            Reason::RuleHolds { .. } => "rule_holds",
             Reason::NothingEligible => "nothing_eligible",
         }
     }
@@ -355,6 +391,14 @@ impl fmt::Display for Reason {
                 seconds(remaining)
             ),
             Reason::Override { kind, id, reason } => write!(f, "override {kind} ({id}): {reason}"),
+            Reason::Rule { backend, cause, rule } => {
+                let verb = if *cause == Cause::Rule { "is left" } else { "gives up a part" };
+                write!(f, "{backend} {verb}: {cause} (\"{rule}\")")
+            }
+            Reason::RuleHolds { backend, rule, undecided } => {
+                let why = if *undecided { "cannot be decided for" } else { "matches" };
+                write!(f, "nothing moves for money: the rule \"{rule}\" {why} {backend}")
+            }
             Reason::NothingEligible => write!(f, "no backend may serve: requests are refused"),
         }
     }
@@ -387,6 +431,25 @@ pub struct Verdict {
     /// What one more request costs there at the present load, per 1,000: less than the unit cost within the paid
     /// minimum; `None` if unknown.
     pub marginal_usd_per_1k: Option<f64>,
+    /// The rules that bind it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Ruled>,
+}
+
+impl Verdict {
+    /// The rule that keeps it from serving, or from serving more.
+    pub fn limiting_rule(&self) -> Option<&Ruled> {
+        ruling::behind(&self.rules, self.limited_by?)
+    }
+
+    /// What keeps it from serving, or from serving more, in words; where that is a rule, with its name.
+    pub fn limited_because(&self) -> Option<String> {
+        let cause = self.limited_by?;
+        Some(
+            self.limiting_rule()
+                .map_or_else(|| cause.to_string(), |ruled| format!("{cause} (\"{}\")", ruled.rule)),
+        )
+    }
 }
 
 /// What was decided for a route at one moment.

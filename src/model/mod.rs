@@ -1,7 +1,7 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
 //! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`] and [`policy`] (what the operator
-//! configures), [`price`], [`overrides`] and [`snapshot`] (what is known at one moment), [`decision`] (what follows
+//! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] (what follows
 //! from it) and [`table`] (what the request path reads).
 
 pub mod backend;
@@ -11,6 +11,7 @@ pub mod overrides;
 pub mod policy;
 pub mod price;
 pub mod route;
+pub mod ruling;
 pub mod secret;
 pub mod snapshot;
 pub mod table;
@@ -26,6 +27,7 @@ pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
+pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;
 pub use snapshot::{BackendView, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot};
 pub use table::{BackendEntry, RouteEntry, RoutingTable};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Override, Price, RouteId, Share, Slo, Timestamp};
+use super::{Backend, Override, Price, RouteId, Rulings, Share, Slo, Timestamp};
 
 /// What the probes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -144,4 +144,7 @@ pub struct Snapshot {
     pub backends: Vec<BackendView>,
     /// Overrides that hold at this moment and concern this route.
     pub overrides: Vec<Override>,
+    /// What the rules of its policy say about all this.
+    #[serde(default, skip_serializing_if = "Rulings::is_empty")]
+    pub rulings: Rulings,
 }

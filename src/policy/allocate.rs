@@ -19,33 +19,33 @@ struct Step {
     paid: bool,
 }
 
-/// The cheapest allocation: every backend that may serve keeps `floor`, the rest goes where one more request costs least.
+/// The cheapest allocation: every backend that may serve keeps its floor, the rest goes where one more request costs least.
 ///
 /// `stay`: shares that a backend keeps whose cost is unknown or not trusted (it must not become attractive, and nothing says
 /// what leaving it would save); `None` at the first placement, where backends of unknown cost come last, in the operator's
 /// order.
-pub fn cheapest(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
-    let mut shares = base(sites, floor, stay);
+pub fn cheapest(sites: &[Site], stay: Option<&[f64]>) -> Vec<f64> {
+    let mut shares = base(sites, stay);
     fill(sites, &mut shares, |site| site.limit, stay.is_none(), None);
     shares
 }
 
 /// What the allocation would be if `favourite` were the place to be: what is paid anyway is used everywhere, the rest is the
 /// favourite's, and what does not fit there goes to the cheapest. `stay` as for [`cheapest`].
-pub fn favouring(sites: &[Site], floor: f64, stay: &[f64], favourite: usize) -> Vec<f64> {
-    let mut shares = base(sites, floor, Some(stay));
+pub fn favouring(sites: &[Site], stay: &[f64], favourite: usize) -> Vec<f64> {
+    let mut shares = base(sites, Some(stay));
     fill(sites, &mut shares, |site| site.limit, false, Some(favourite));
     shares
 }
 
 /// What every backend has before anything is given to the cheapest.
-fn base(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
+fn base(sites: &[Site], stay: Option<&[f64]>) -> Vec<f64> {
     let mut shares: Vec<f64> = sites
         .iter()
         .enumerate()
         .map(|(i, site)| match (site.trusted_costing(), stay) {
             (None, Some(stay)) => stay[i].min(site.limit),
-            _ => floor.min(site.limit),
+            _ => site.floor.min(site.limit),
         })
         .collect();
     let sum: f64 = shares.iter().sum();
@@ -55,11 +55,13 @@ fn base(sites: &[Site], floor: f64, stay: Option<&[f64]>) -> Vec<f64> {
     shares
 }
 
-/// What an allocation means beyond this moment: a backend that is filled to its capacity is meant to have all it can take.
-/// Capacity as a share moves with the demand; written down as a number it would ask for a move at every change.
+/// What an allocation means beyond this moment: a backend that is filled to its capacity, or to a rule's cap, is meant to have
+/// all it can take. Capacity as a share moves with the demand, and a cap with the hour; written down as a number either would
+/// ask for a move at every change.
 pub fn intent(sites: &[Site], shares: &[f64]) -> Vec<f64> {
     let full = |site: &Site, share: f64| {
-        site.limited_by == Some(Cause::Capacity) && share > 0.0 && share >= site.limit - SHARE_EPSILON
+        let for_now = matches!(site.limited_by, Some(Cause::Capacity | Cause::RuleCap));
+        for_now && share > 0.0 && share >= site.limit - SHARE_EPSILON
     };
     sites.iter().zip(shares).map(|(site, share)| if full(site, *share) { 1.0 } else { *share }).collect()
 }
@@ -94,11 +96,11 @@ pub fn at_present(sites: &[Site], plan: &[f64], fill: &[bool]) -> Vec<f64> {
 
 /// Takes out of `plan` what the limits do not allow, and gives it first to those that stand in for it now (`standing_in`,
 /// the target so far), then to the cheapest of the rest: who stands in is not changed for a cent. Every backend that may
-/// serve gets at least `floor`.
+/// serve gets at least its floor.
 ///
 /// A backend that is meant to have all it can take gets more as it can take more, at the cost of the dearest: unless some
 /// cost is not trusted, for then nobody knows who that is, and it keeps what it has.
-pub fn repair(sites: &[Site], plan: &[f64], floor: f64, standing_in: &[f64]) -> Vec<f64> {
+pub fn repair(sites: &[Site], plan: &[f64], standing_in: &[f64]) -> Vec<f64> {
     let trusted = sites.iter().filter(|site| site.may_serve).all(|site| site.trusted_costing().is_some());
     let planned = |planned: f64, has: f64| if trusted || has <= 0.0 { planned } else { planned.min(has) };
     let mut shares: Vec<f64> = sites
@@ -114,7 +116,7 @@ pub fn repair(sites: &[Site], plan: &[f64], floor: f64, standing_in: &[f64]) -> 
         missing -= more;
     }
     fill(sites, &mut shares, |site| site.limit, true, None);
-    keep_floor(sites, &mut shares, floor);
+    keep_floor(sites, &mut shares);
     shares
 }
 
@@ -124,7 +126,8 @@ fn shed_excess(sites: &[Site], shares: &mut [f64]) {
     if excess <= SHARE_EPSILON {
         return;
     }
-    let dearness = |place: &usize| sites[*place].costing.map_or(f64::MAX, |c| c.unit.total());
+    let dearness =
+        |place: &usize| sites[*place].costing.map_or(f64::MAX, |c| c.unit.total() * sites[*place].counted);
     let mut places: Vec<usize> = (0..sites.len()).collect();
     places.sort_by(|a, b| dearness(b).total_cmp(&dearness(a)));
     for place in places {
@@ -134,9 +137,9 @@ fn shed_excess(sites: &[Site], shares: &mut [f64]) {
     }
 }
 
-/// Raises every backend that may serve to `floor`, at the cost of those above it.
-fn keep_floor(sites: &[Site], shares: &mut [f64], floor: f64) {
-    let floors: Vec<f64> = sites.iter().map(|site| floor.min(site.limit)).collect();
+/// Raises every backend that may serve to its floor, at the cost of those above theirs.
+fn keep_floor(sites: &[Site], shares: &mut [f64]) {
+    let floors: Vec<f64> = sites.iter().map(|site| site.floor.min(site.limit)).collect();
     let needed: f64 = shares.iter().zip(&floors).map(|(share, floor)| (floor - share).max(0.0)).sum();
     let spare: f64 = shares.iter().zip(&floors).map(|(share, floor)| (share - floor).max(0.0)).sum();
     if needed <= SHARE_EPSILON || spare <= 0.0 {
@@ -209,11 +212,12 @@ fn fill(
     }
     let weigh = |weight: &dyn Fn(&Site) -> f64| -> Vec<f64> { sites.iter().map(weight).collect() };
     let one_if = |yes: bool| f64::from(u8::from(yes));
-    // An operator's cap gives way last.
-    let by_limit = weigh(&|site| limit(site) * one_if(site.limited_by != Some(Cause::Capped)));
-    let uncapped = weigh(&|site| one_if(site.may_serve && site.limited_by != Some(Cause::Capped)));
+    // Caps give way only where nobody else may serve, an operator's last.
+    let by_limit = weigh(&|site| limit(site) * one_if(!site.is_capped()));
+    let uncapped = weigh(&|site| one_if(site.may_serve && !site.is_capped()));
+    let by_rules = weigh(&|site| one_if(site.may_serve && !site.is_capped_by(Cause::Capped)));
     let anyone = weigh(&|site| one_if(site.may_serve));
-    for weights in [by_limit, uncapped, anyone] {
+    for weights in [by_limit, uncapped, by_rules, anyone] {
         let sum: f64 = weights.iter().sum();
         if sum > 0.0 {
             shares.iter_mut().zip(&weights).for_each(|(share, weight)| *share += missing * weight / sum);
@@ -232,11 +236,12 @@ fn steps_of(site: &Site, i: usize, from: f64, room: f64, untrusted_too: bool, st
         return;
     };
     let curve = costing.curve;
-    let dear = curve.always + curve.beyond;
+    let always = curve.always * site.counted;
+    let dear = always + curve.beyond * site.counted;
     let load = site.view.load_elsewhere_rps + from * site.demand_rps;
     let paid = ((curve.paid_rps * FULL - load) / site.demand_rps).clamp(0.0, room);
     if paid > 0.0 {
-        steps.push(Step { site: i, marginal: curve.always, then: dear, share: paid, paid: true });
+        steps.push(Step { site: i, marginal: always, then: dear, share: paid, paid: true });
     }
     if room > paid {
         steps.push(Step { site: i, marginal: dear, then: dear, share: room - paid, paid: false });

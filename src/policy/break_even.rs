@@ -37,7 +37,7 @@ struct Alternative {
 impl Alternative {
     /// USD per hour that staying costs more.
     fn saves(&self) -> f64 {
-        self.comparison.here_usd_per_hour - self.comparison.there_usd_per_hour
+        self.comparison.saving_usd_per_hour
     }
 }
 
@@ -52,8 +52,7 @@ pub(super) fn consider(
     state.regret_usd.resize(sites.len(), 0.0);
     // Left by another rule, before this policy had this one.
     state.home = None;
-    let floor = policy.keep_warm.get();
-    let here = repair(sites, &state.plan_now(sites), floor, &state.target);
+    let here = repair(sites, &state.plan_now(sites), &state.target);
     let alternatives: Vec<Alternative> =
         (0..sites.len()).filter_map(|place| alternative(policy, move_usd, sites, &here, place)).collect();
     add_up(&alternatives, &mut state.regret_usd, elapsed);
@@ -95,7 +94,7 @@ fn alternative(
     place: usize,
 ) -> Option<Alternative> {
     let site = sites.get(place).filter(|site| site.may_serve && site.trusted_costing().is_some())?;
-    let shares = favouring(sites, policy.keep_warm.get(), here, place);
+    let shares = favouring(sites, here, place);
     if close(here, &shares, DRIFT) {
         return None;
     }

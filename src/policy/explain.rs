@@ -1,6 +1,8 @@
 //! A decision in words.
 
-use crate::model::{Action, Cause, Decision, Fallback, Reason, Rule, Verdict, units::percent};
+use crate::model::{
+    Action, BackendId, Cause, Decision, Effect, Fallback, Reason, Rule, Verdict, units::percent,
+};
 
 /// What was decided, in a few sentences.
 pub fn summary(decision: &Decision) -> String {
@@ -34,6 +36,7 @@ pub fn summary(decision: &Decision) -> String {
             " The load in question costs ${here:.4} an hour {here_is} and ${there:.4} {there_is}: a gap of {}. {rule}",
             percent(gap)
         );
+        text += &preferences(decision);
     }
     match decision.fallback {
         Fallback::None | Fallback::NothingEligible => {}
@@ -50,15 +53,31 @@ pub fn summary(decision: &Decision) -> String {
     text
 }
 
+/// What rules prefer, so that the gap can be recomputed from the costs beside it.
+fn preferences(decision: &Decision) -> String {
+    let mut text = String::new();
+    for verdict in &decision.backends {
+        for ruled in &verdict.rules {
+            if let Effect::Prefer(share) = ruled.effect {
+                text += &format!(
+                    " In the gap {} counts as {share} cheaper than it is (rule \"{}\").",
+                    verdict.backend, ruled.rule
+                );
+            }
+        }
+    }
+    text
+}
+
 /// The constraint that keeps traffic from the cheapest backend; `None` when money alone decides.
 pub fn binding(decision: &Decision) -> Option<String> {
     let cost = |b: &Verdict| b.marginal_usd_per_1k.unwrap_or(f64::MAX);
     let known = decision.backends.iter().filter(|b| b.marginal_usd_per_1k.is_some());
     let cheapest = known.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    let cause = cheapest.limited_by?;
+    let because = cheapest.limited_because()?;
     if cheapest.share >= cheapest.limit - 1e-9 {
         Some(format!(
-            "{} would be the cheapest, but {cause} (at most {})",
+            "{} would be the cheapest, but {because} (at most {})",
             cheapest.backend,
             percent(cheapest.limit)
         ))
@@ -80,20 +99,20 @@ pub fn what_would_change_it(decision: &Decision) -> String {
     };
     let here = decision.cost_here_usd_per_hour;
     match &decision.reason {
-        Reason::GapBelowThreshold { to, threshold, .. } => match here {
-            Some(here) => format!(
+        Reason::GapBelowThreshold { to, threshold, gap } => match decision.cost_there_usd_per_hour {
+            Some(there) => format!(
                 "the load would move if it cost at most ${:.4} an hour at {to} (now ${:.4}), or if staying cost more",
-                here * (1.0 - threshold.get()),
-                decision.cost_there_usd_per_hour.unwrap_or_default()
+                there * (1.0 - threshold.get()) / (1.0 - gap),
+                there
             ),
             None => format!("a gap of {threshold} would move it to {to}"),
         },
-        Reason::Away { home, threshold, .. } => match decision.cost_there_usd_per_hour {
-            Some(at_home) => format!(
+        Reason::Away { home, threshold, gap } => match here.filter(|here| *here > 0.0) {
+            Some(here) => format!(
                 "traffic returns to {home} when serving it where it is costs more than ${:.4} an hour (now ${:.4}), or when \
                  {home} gets cheaper",
-                at_home * (1.0 - threshold.get()),
-                here.unwrap_or_default()
+                here * (1.0 - threshold.get()) / (1.0 - gap),
+                here
             ),
             None => format!("traffic returns to {home} when the gap falls below {threshold}"),
         },
@@ -108,8 +127,12 @@ pub fn what_would_change_it(decision: &Decision) -> String {
         }
         Reason::NothingToSave => "load beyond the paid minimum of replicas, or a smaller minimum".to_owned(),
         Reason::Override { id, .. } => format!("the end of override {id}"),
-        Reason::OnlyOne { .. } | Reason::MustLeave { .. } => match excluded(decision) {
-            Some((backend, cause)) => format!("{backend} becoming eligible again; now {cause}"),
+        Reason::RuleHolds { rule, undecided: false, .. } => {
+            format!("the end of what the rule \"{rule}\" asks for")
+        }
+        Reason::RuleHolds { rule, .. } => format!("what the rule \"{rule}\" asks for becoming known"),
+        Reason::OnlyOne { .. } | Reason::MustLeave { .. } | Reason::Rule { .. } => match excluded(decision) {
+            Some((backend, because)) => format!("{backend} becoming eligible again; now {because}"),
             None => "another backend becoming eligible".to_owned(),
         },
         Reason::NothingEligible => "any backend becoming healthy".to_owned(),
@@ -119,6 +142,12 @@ pub fn what_would_change_it(decision: &Decision) -> String {
         Reason::BreakEvenPending { to, lost_usd, move_usd } => {
             let saved = here.zip(decision.cost_there_usd_per_hour).map_or(0.0, |(here, there)| here - there);
             match saved > 0.0 {
+                _ if !preferences(decision).is_empty() => {
+                    format!(
+                        "it moves to {to} when ${move_usd:.4} are reached, ${:.4} from now",
+                        move_usd - lost_usd
+                    )
+                }
                 true => format!(
                     "at these prices it moves to {to} in {:.1} h, when ${move_usd:.4} are reached",
                     (move_usd - lost_usd) / saved
@@ -135,8 +164,9 @@ pub fn what_would_change_it(decision: &Decision) -> String {
     }
 }
 
-fn excluded(decision: &Decision) -> Option<(&crate::model::BackendId, Cause)> {
-    decision.backends.iter().find(|b| !b.eligible).and_then(|b| b.limited_by.map(|cause| (&b.backend, cause)))
+fn excluded(decision: &Decision) -> Option<(&BackendId, String)> {
+    let out = decision.backends.iter().find(|b| !b.eligible || b.limited_by.is_some_and(Cause::is_rule))?;
+    out.limited_because().map(|because| (&out.backend, because))
 }
 
 /// Whether a decision is worth a line in the journal: it moves something.

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use crate::model::{
     Action, Cause, Decision, Fallback, OverrideKind, Policy, Reason, Rule, Snapshot, Timestamp, Verdict,
+    ruling,
 };
 use allocate::{close, repair};
 use site::Site;
@@ -102,7 +103,7 @@ fn make_plan(
     Step { now, elapsed }: Step,
 ) -> Outcome {
     if !state.placed() {
-        return place(policy, sites, state);
+        return place(sites, state);
     }
     if let Some(freeze) = snapshot.overrides.iter().find(|o| o.kind == OverrideKind::Freeze) {
         return Outcome::stay(Reason::Override {
@@ -111,12 +112,17 @@ fn make_plan(
             reason: freeze.reason.clone(),
         });
     }
+    if let Some((place, hold)) = snapshot.rulings.hold() {
+        let backend = sites[place].view.backend.id.clone();
+        let (rule, undecided) = (hold.rule.clone(), hold.undecided);
+        return Outcome::stay(Reason::RuleHolds { backend, rule, undecided });
+    }
     let remaining = hold_remaining(policy, state, now);
     match policy.rule {
         Rule::Threshold { shift_at, return_at } => {
             // Of the other rule, should the policy have had it before: what was added up then is of no use later.
             state.regret_usd.clear();
-            threshold::consider(policy, (shift_at, return_at), sites, state, remaining)
+            threshold::consider((shift_at, return_at), sites, state, remaining)
         }
         Rule::BreakEven { move_usd } => {
             break_even::consider(policy, move_usd, sites, state, Pause { elapsed, remaining })
@@ -132,9 +138,9 @@ struct Pause {
 }
 
 /// The first placement: all at the lowest marginal cost. Nothing is running yet, so there is nothing to hold or to ramp.
-fn place(policy: &Policy, sites: &[Site], state: &mut State) -> Outcome {
+fn place(sites: &[Site], state: &mut State) -> Outcome {
     let known = sites.iter().any(|s| s.may_serve && s.costing.is_some());
-    let shares = allocate::cheapest(sites, policy.keep_warm.get(), None);
+    let shares = allocate::cheapest(sites, None);
     state.plan_for(sites, &shares);
     let Some(to) = allocate::largest(sites, &shares) else {
         return Outcome::stay(Reason::NothingEligible);
@@ -164,7 +170,7 @@ fn settle(
         return Outcome { action, reason: Reason::NothingEligible, comparison: None };
     }
     let homecoming = let_back(policy, sites, state, step.now);
-    let wanted = repair(sites, &state.plan_now(sites), policy.keep_warm.get(), &state.target);
+    let wanted = repair(sites, &state.plan_now(sites), &state.target);
     let wanted = around_pins(sites, &pins, wanted);
     if wish.action == Action::Place {
         state.shares.clone_from(&wanted);
@@ -241,7 +247,7 @@ fn let_back(policy: &Policy, sites: &mut [Site], state: &mut State, now: Timesta
     if !state.barred.iter().zip(sites.iter()).any(|(barred, site)| *barred && !site.barred()) {
         return homecoming;
     }
-    let due = repair(sites, &state.plan_now(sites), policy.keep_warm.get(), &state.target);
+    let due = repair(sites, &state.plan_now(sites), &state.target);
     let remaining = hold_remaining(policy, state, now);
     let outage = state.shares.iter().sum::<f64>() < SHARE_EPSILON;
     for (place, site) in sites.iter_mut().enumerate() {
@@ -291,8 +297,12 @@ fn must_leave(snapshot: &Snapshot, sites: &[Site], state: &State, wanted: &[f64]
     (!close(wanted, &state.shares, DRIFT)).then(by_pin)
 }
 
-/// Why a site is left: the operator's words where an override is the cause.
+/// Why a site is left: the operator's words where an override is the cause, the rule's name where a rule is.
 fn leave_reason(snapshot: &Snapshot, site: &Site, cause: Cause) -> Reason {
+    if let Some(ruled) = ruling::behind(site.rules, cause) {
+        let backend = site.view.backend.id.clone();
+        return Reason::Rule { backend, cause, rule: ruled.rule.clone() };
+    }
     let kind = match cause {
         Cause::Drained => Some(OverrideKind::Drain),
         Cause::Capped => Some(OverrideKind::Cap),
@@ -377,7 +387,7 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             target: if site.may_serve { state.target[i] } else { 0.0 },
             limit: site.limit,
             planned_rps: match site.may_serve {
-                true => state.target[i].max(site.awaited_share) * snapshot.demand_rps,
+                true => state.target[i].max(site.wished_share) * snapshot.demand_rps,
                 false => 0.0,
             },
             ready_rps: site.ready_rps,
@@ -388,6 +398,7 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             marginal_usd_per_1k: site
                 .costing
                 .map(|c| c.curve.marginal(site.view.load_elsewhere_rps + state.shares[i] * site.demand_rps)),
+            rules: site.rules.to_vec(),
         })
         .collect()
 }

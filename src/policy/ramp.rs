@@ -19,6 +19,9 @@ pub(super) fn pin(state: &mut State, pins: &[Option<f64>]) {
     state.shares = pattern.iter().zip(pins).map(|(share, pin)| pin.unwrap_or(share * scale)).collect();
 }
 
+/// What a backend may still take in, by its share, its target, and the share that it had before.
+type Room = fn(&Site, f64, f64, f64) -> f64;
+
 /// A queue that a smaller share would let go within a minute is no reason to send load elsewhere: servers that batch always
 /// have a few requests waiting.
 const QUEUE_SHARE_MIN: f64 = 0.02;
@@ -33,7 +36,7 @@ pub(super) fn evacuate(sites: &[Site], state: &mut State) {
     }
     let mut homeless = 1.0 - state.shares.iter().sum::<f64>();
     // The last row always has room for the rest, since the targets sum to 1.
-    let rooms: [fn(&Site, f64, f64, f64) -> f64; 4] = [
+    let rooms: [Room; 4] = [
         |site, share, target, _| target.min(site.ready_share) - share,
         |site, share, _, _| site.ready_share - share,
         |site, share, _, before| match site.limited_by {

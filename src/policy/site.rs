@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     cost::{self, Costing, Missing},
     model::{
-        BackendView, Cause, Fallback, Health, OverrideKind, Policy, Replicas, Share, Slo, Snapshot, Timestamp,
+        BackendView, Cause, Fallback, Health, Override, OverrideKind, Policy, Replicas, Ruled, Share, Slo,
+        Snapshot, Timestamp, ruling,
     },
 };
 
@@ -41,6 +42,12 @@ const DEMAND_MIN_RPS: f64 = 1e-3;
 pub struct Site<'a> {
     /// What is known about it.
     pub view: &'a BackendView,
+    /// The rules that bind it.
+    pub rules: &'a [Ruled],
+    /// Share that it keeps as long as it may serve.
+    pub floor: f64,
+    /// What its cost is multiplied by when costs are compared: below 1 where a rule prefers it.
+    pub counted: f64,
     /// Whether it may serve at all. One that is full still may, if all are full.
     pub may_serve: bool,
     /// Largest share that it should have now, 0 when it may not serve.
@@ -58,7 +65,7 @@ pub struct Site<'a> {
     /// Share of the demand that would have to stay away for its queue to be gone within a minute; 0 where none is reported.
     pub queue_share: f64,
     /// Share that it shall prepare for beyond its target: replicas that did not come in time are asked for all the same.
-    pub awaited_share: f64,
+    pub wished_share: f64,
     /// Its cost, when it is known. Only one that is trusted is a reason to move; any ranks backends when traffic must.
     pub costing: Option<Costing>,
     /// What is missing to know or to trust its cost.
@@ -67,8 +74,10 @@ pub struct Site<'a> {
     pub demand_rps: f64,
     /// The constraint that may be given up for it, should nothing else be left.
     waivable: Option<Cause>,
-    /// Limit by capacity alone.
-    capacity_limit: f64,
+    /// Limit once that is given up: by capacity and rules.
+    waived_limit: f64,
+    /// Whether a rule or an operator caps it, whatever else limits it.
+    capped: Option<Cause>,
 }
 
 impl Site<'_> {
@@ -106,11 +115,73 @@ impl Site<'_> {
         self.ready_share = self.ready_share.min(share);
     }
 
+    /// Whether an operator's word keeps it from more: a cap gives way only where nothing else may serve, an override after a
+    /// rule.
+    pub(super) fn is_capped_by(&self, cause: Cause) -> bool {
+        self.capped == Some(cause)
+    }
+
+    /// Whether it is capped at all.
+    pub(super) fn is_capped(&self) -> bool {
+        self.capped.is_some()
+    }
+
     fn forbid(&mut self, cause: Cause) {
         self.may_serve = false;
         self.limit = 0.0;
         self.ready_share = 0.0;
         self.limited_by = Some(cause);
+    }
+
+    fn cap(&mut self, share: f64, cause: Cause) {
+        if self.limit > share {
+            self.limit = share;
+            self.ready_share = self.ready_share.min(share);
+            self.limited_by = Some(cause);
+            self.capped = Some(cause);
+        }
+    }
+
+    /// Lets it keep the share that it `has`, for silence is no failure, and gives it no more; one that has none may not serve.
+    fn keep(&mut self, has: f64, cause: Cause) {
+        let has = has.min(self.limit);
+        if has > 0.0 {
+            (self.limit, self.ready_share) = (has, has);
+            self.limited_by = Some(cause);
+        } else {
+            self.forbid(cause);
+        }
+    }
+
+    /// Applies the rules' caps. A pin is an operator's word of today, which is stronger than a rule.
+    fn follow_caps(&mut self, has: f64, pinned: bool) {
+        if pinned {
+            return;
+        }
+        for (ruled, share) in ruling::caps(self.rules) {
+            match ruled.undecided && has > share {
+                true => self.cap(has, Cause::RuleUndecided),
+                false => self.cap(share, Cause::RuleCap),
+            }
+        }
+        self.waived_limit = self.limit;
+    }
+
+    /// Applies a rule that denies, which is never given up. While none can be decided, the backend keeps the share that it has.
+    fn follow_denial(&mut self, has: f64) {
+        let Some(denial) = ruling::deny(self.rules) else { return };
+        if !denial.undecided {
+            self.forbid(Cause::Rule);
+            self.waivable = None;
+            return;
+        }
+        self.waived_limit = self.waived_limit.min(has);
+        if self.may_serve {
+            self.keep(has, Cause::RuleUndecided);
+        }
+        if has <= 0.0 {
+            self.waivable = None;
+        }
     }
 }
 
@@ -141,8 +212,12 @@ pub fn survey<'a>(
             overloaded_at.is_some_and(|at| now.duration_since(at).unsigned_abs() <= OVERLOAD_SEEN_FOR);
         let over_slo = over_slo(policy, &snapshot.slo, view, overloaded, &mut state.over_slo_at[i], now);
         let stalled = room.stalled;
+        let rules = snapshot.rulings.of(i);
         let mut site = Site {
             view,
+            rules,
+            floor: policy.keep_warm.get().max(ruling::floor(rules)),
+            counted: 1.0 - ruling::preference(rules),
             may_serve: true,
             limit: room.limit,
             limited_by: (room.limit < 1.0).then_some(Cause::Capacity),
@@ -151,7 +226,7 @@ pub fn survey<'a>(
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
             queue_share: view.load.queued.unwrap_or(0.0) / QUEUE_GONE_WITHIN_SECONDS / demand_rps,
-            awaited_share: if stalled {
+            wished_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)
             } else {
                 0.0
@@ -163,27 +238,25 @@ pub fn survey<'a>(
             },
             demand_rps,
             waivable: None,
-            capacity_limit: room.limit,
+            waived_limit: room.limit,
+            capped: None,
         };
+        let has = state.shares[i];
+        let pinned = of(snapshot, &site, OverrideKind::Pin).next().is_some();
+        site.follow_caps(has, pinned);
         if !view.resolved {
             site.forbid(Cause::Unresolved);
         } else if view.health == Health::Unhealthy {
             site.forbid(Cause::Unhealthy);
         } else if view.health == Health::Unknown {
-            // One that serves keeps what it has: silence is no failure, and leaving it would send everything to whoever
-            // happens to be probed first.
+            // Leaving it would send everything to whoever happens to be probed first.
             site.waivable = Some(Cause::HealthUnknown);
-            let has = state.shares[i].min(site.limit);
-            if has > 0.0 {
-                (site.limit, site.ready_share) = (has, has);
-                site.limited_by = Some(Cause::HealthUnknown);
-            } else {
-                site.forbid(Cause::HealthUnknown);
-            }
+            site.keep(has, Cause::HealthUnknown);
         } else if over_slo {
             site.forbid(Cause::OverSlo);
             site.waivable = Some(Cause::OverSlo);
         }
+        site.follow_denial(has);
         sites.push(site);
     }
     waive(&mut sites);
@@ -192,34 +265,33 @@ pub fn survey<'a>(
 
 /// Takes out what operators drain and cap; says which constraint had to be given up to serve at all.
 pub fn impose_overrides(snapshot: &Snapshot, sites: &mut [Site]) -> Fallback {
-    let of = |site: &Site, kind: OverrideKind| {
-        let id = site.view.backend.id.clone();
-        snapshot.overrides.iter().filter(move |o| o.kind == kind && o.backend.as_ref() == Some(&id))
-    };
     for site in sites.iter_mut() {
-        if of(site, OverrideKind::Drain).next().is_some() {
+        if of(snapshot, site, OverrideKind::Drain).next().is_some() {
             site.forbid(Cause::Drained);
             site.waivable = None;
         }
     }
     let fallback = waive(sites);
     for site in sites.iter_mut() {
-        let cap = of(site, OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min);
+        let cap =
+            of(snapshot, site, OverrideKind::Cap).filter_map(|o| o.share).map(|s| s.get()).reduce(f64::min);
         // A pin is stronger than a cap on the same backend.
         if let Some(cap) = cap
-            && of(site, OverrideKind::Pin).next().is_none()
-            && site.limit > cap
+            && of(snapshot, site, OverrideKind::Pin).next().is_none()
         {
-            site.limit = cap;
-            site.ready_share = site.ready_share.min(cap);
-            site.limited_by = Some(Cause::Capped);
+            site.cap(cap, Cause::Capped);
         }
     }
     fallback
 }
 
-/// If nothing may serve, gives up first on unknown health, then on the latency objective: never on health, residency or an
-/// operator's word.
+/// The overrides of a kind for a site.
+fn of<'s>(snapshot: &'s Snapshot, site: &Site<'s>, kind: OverrideKind) -> impl Iterator<Item = &'s Override> {
+    let id = &site.view.backend.id;
+    snapshot.overrides.iter().filter(move |o| o.kind == kind && o.backend.as_ref() == Some(id))
+}
+
+/// If nothing may serve, gives up first on unknown health, then on the latency objective: never on health, a rule or an operator's word.
 fn waive(sites: &mut [Site]) -> Fallback {
     for (cause, fallback) in [(Cause::HealthUnknown, Fallback::StaleSignals), (Cause::OverSlo, Fallback::Slo)]
     {
@@ -228,8 +300,8 @@ fn waive(sites: &mut [Site]) -> Fallback {
         }
         for site in sites.iter_mut().filter(|s| s.waivable == Some(cause) && !s.may_serve) {
             site.may_serve = true;
-            site.limit = site.capacity_limit;
-            site.ready_share = site.capacity_limit;
+            site.limit = site.waived_limit;
+            site.ready_share = site.waived_limit;
         }
         if sites.iter().any(|s| s.may_serve) {
             return fallback;

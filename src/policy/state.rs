@@ -67,6 +67,12 @@ impl State {
         self.plan.iter().sum::<f64>() > 0.0
     }
 
+    /// The share in force of a backend; 0 for one that is not known.
+    pub fn share_of(&self, backend: &BackendId) -> f64 {
+        let place = self.backends.iter().position(|id| id == backend);
+        place.and_then(|place| self.shares.get(place).copied()).unwrap_or(0.0)
+    }
+
     /// Sets the plan to an allocation.
     pub(super) fn plan_for(&mut self, sites: &[Site], shares: &[f64]) {
         self.plan = allocate::intent(sites, shares);

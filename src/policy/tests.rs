@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::worlds::{World, at};
+use super::worlds::{World, at, id};
 use super::*;
 use crate::model::{Health, PriceState, Share};
+
+/// What rules do to a decision, in a file of their own for its length.
+mod rules;
 
 fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-6

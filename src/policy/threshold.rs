@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Action, Policy, Reason, Share};
+use crate::model::{Action, Reason, Share};
 
 use super::{
     DRIFT, Outcome, SHARE_EPSILON,
@@ -19,7 +19,9 @@ pub struct Comparison {
     pub here_usd_per_hour: f64,
     /// USD per hour that it would add at the other side.
     pub there_usd_per_hour: f64,
-    /// Saved dollars as a part of `here_usd_per_hour`; negative when the other side is dearer.
+    /// USD per hour that are saved there, with what rules prefer counted as cheaper; negative when the other side is dearer.
+    pub saving_usd_per_hour: f64,
+    /// The saving as a part of what the load costs where it is, counted in the same way.
     pub gap: f64,
 }
 
@@ -29,6 +31,7 @@ impl Comparison {
         Comparison {
             here_usd_per_hour: self.there_usd_per_hour,
             there_usd_per_hour: self.here_usd_per_hour,
+            saving_usd_per_hour: -self.saving_usd_per_hour,
             gap: self.gap,
         }
     }
@@ -38,22 +41,30 @@ impl Comparison {
 /// minimum covers the traffic have no gap, whatever their prices. `None` when a cost involved is unknown.
 pub(super) fn compare(sites: &[Site], here: &[f64], there: &[f64]) -> Option<Comparison> {
     let (mut shed, mut added) = (0.0, 0.0);
+    let (mut shed_counted, mut added_counted) = (0.0, 0.0);
     for (site, (here, there)) in sites.iter().zip(here.iter().zip(there)) {
         if (here - there).abs() <= SHARE_EPSILON {
             continue;
         }
         let change = site.usd_per_hour(*there)? - site.usd_per_hour(*here)?;
-        if there < here { shed -= change } else { added += change }
+        if there < here {
+            shed -= change;
+            shed_counted -= change * site.counted;
+        } else {
+            added += change;
+            added_counted += change * site.counted;
+        }
     }
-    let gap = if shed > 0.0 {
-        1.0 - added / shed
-    } else if added > 0.0 {
+    let gap = if shed_counted > 0.0 {
+        1.0 - added_counted / shed_counted
+    } else if added_counted > 0.0 {
         // Leaving saves nothing and arriving costs: dearer without bound. -1 says "twice as dear", enough for any rule.
         -1.0
     } else {
         0.0
     };
-    Some(Comparison { here_usd_per_hour: shed, there_usd_per_hour: added, gap })
+    let saving_usd_per_hour = shed_counted - added_counted;
+    Some(Comparison { here_usd_per_hour: shed, there_usd_per_hour: added, saving_usd_per_hour, gap })
 }
 
 /// The site that gains, or with swapped arguments loses, most between two allocations.
@@ -66,18 +77,16 @@ pub(super) fn gains_most<'s, 'a>(sites: &'s [Site<'a>], from: &[f64], to: &[f64]
 
 /// Moves `state.plan` if the rule says so; says why or why not.
 pub(super) fn consider(
-    policy: &Policy,
     (shift_at, return_at): (Share, Share),
     sites: &[Site],
     state: &mut State,
     remaining: Duration,
 ) -> Outcome {
-    if let Some(outcome) = consider_return(policy, sites, state, return_at, remaining) {
+    if let Some(outcome) = consider_return(sites, state, return_at, remaining) {
         return outcome;
     }
-    let floor = policy.keep_warm.get();
-    let here = repair(sites, &state.plan_now(sites), floor, &state.target);
-    let there = cheapest(sites, floor, Some(&here));
+    let here = repair(sites, &state.plan_now(sites), &state.target);
+    let there = cheapest(sites, Some(&here));
     // A percent here or there is not worth a move, whatever its price.
     let change = (!close(&here, &there, DRIFT)).then(|| gains_most(sites, &here, &there)).flatten();
     let Some((to, comparison)) = change.zip(compare(sites, &here, &there)) else {
@@ -120,17 +129,15 @@ fn away(sites: &[Site], state: &State, here: &[f64], return_at: Share) -> Option
 
 /// Returns home when the gap for which traffic left has closed. `None` when that is not the question.
 fn consider_return(
-    policy: &Policy,
     sites: &[Site],
     state: &mut State,
     return_at: Share,
     remaining: Duration,
 ) -> Option<Outcome> {
     let left = state.home_now(sites)?;
-    let floor = policy.keep_warm.get();
-    let here = repair(sites, &state.plan_now(sites), floor, &state.target);
+    let here = repair(sites, &state.plan_now(sites), &state.target);
     // Home as it could be now: some of it may be down or full.
-    let home = repair(sites, &left, floor, &here);
+    let home = repair(sites, &left, &here);
     if close(&here, &home, SHARE_EPSILON) {
         // Either this is home, or home cannot take anything back now.
         if close(&state.plan_now(sites), &left, SHARE_EPSILON) {

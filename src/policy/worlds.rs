@@ -105,6 +105,7 @@ impl World {
             response_bytes: None,
             backends: backends.iter().map(|(name, usd)| view(name, *usd)).collect(),
             overrides: Vec::new(),
+            rulings: Default::default(),
         };
         World { policy: policy(), snapshot, state: State::default(), now: 0 }
     }

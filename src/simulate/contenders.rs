@@ -10,6 +10,7 @@ use super::{
 use crate::{
     model::{Policy, Rule, Share},
     policy::{self, State},
+    rules::RuleSet,
 };
 
 /// Decides where requests go, and what clusters are asked for.
@@ -18,12 +19,15 @@ pub trait Contender: Send {
     fn direct(&mut self, scene: &Scene<'_>, order: &mut Order);
 }
 
+/// Begins a run.
+type Start = Box<dyn Fn(&Scenario) -> Box<dyn Contender> + Send + Sync>;
+
 /// One of those that are compared.
 pub(super) struct Entry {
     pub(super) name: String,
     /// Whether it routes within the clusters as they are; one that closes some or runs others is another deployment.
     pub(super) is_comparable: bool,
-    pub(super) start: Box<dyn Fn(&Scenario) -> Box<dyn Contender> + Send + Sync>,
+    pub(super) start: Start,
 }
 
 /// Everybody who takes part, the configured policy first.
@@ -67,18 +71,29 @@ fn entry(name: &str, start: impl Fn(&Scenario) -> Box<dyn Contender> + Send + Sy
 }
 
 fn engine(name: &str, policy: Policy) -> Entry {
-    entry(name, move |_| Box::new(Engine { policy: policy.clone(), state: State::default() }))
+    entry(name, move |scenario| {
+        let rules = scenario.rules.clone();
+        Box::new(Engine { policy: policy.clone(), rules, state: State::default() })
+    })
 }
 
 /// The code that runs in production.
 struct Engine {
     policy: Policy,
+    rules: RuleSet,
     state: State,
 }
 
 impl Contender for Engine {
     fn direct(&mut self, scene: &Scene<'_>, order: &mut Order) {
-        let (decision, state) = policy::decide(&self.policy, scene.snapshot, &self.state, scene.now);
+        let (decision, state) = if self.rules.is_empty() {
+            policy::decide(&self.policy, scene.snapshot, &self.state, scene.now)
+        } else {
+            let mut snapshot = scene.snapshot.clone();
+            let bytes = policy::site::response_bytes(&snapshot);
+            snapshot.rulings = self.rules.judge_at(&snapshot, bytes, |id| self.state.share_of(id));
+            policy::decide(&self.policy, &snapshot, &self.state, scene.now)
+        };
         self.state = state;
         for (place, verdict) in decision.backends.iter().enumerate() {
             order.shares[place] = verdict.share;

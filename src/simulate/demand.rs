@@ -64,7 +64,7 @@ impl Demand {
                 work[tick] += row.requests * part * scale * weight;
             });
         }
-        if !(requests.iter().sum::<f64>() > 0.0) {
+        if requests.iter().sum::<f64>() <= 0.0 {
             return Err("found 0 requests in all, expected some".to_owned());
         }
         let ticks = ticks.unwrap_or(recorded);

@@ -29,7 +29,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::model::{Backend, InterruptionRate, Policy, RouteId, Timestamp};
+use crate::{
+    model::{Backend, InterruptionRate, Policy, RouteId, Timestamp},
+    rules::RuleSet,
+};
 use contenders::Entry;
 use demand::{Arrivals, Demand};
 use hindsight::{Capacity, Clairvoyant, Schedule, Trajectory};
@@ -93,6 +96,8 @@ pub struct Scenario {
     pub slo: Option<Duration>,
     /// Its policy.
     pub policy: Policy,
+    /// The rules of that policy, for it and for the other rules of moving that are compared with it.
+    pub rules: RuleSet,
     /// Its backends, in the operator's order; 1 to [`SITES_MAX`].
     pub sites: Vec<Site>,
     /// What clients ask for.

@@ -28,6 +28,7 @@ fn scenario(sites: Vec<Site>, minutes: usize) -> Scenario {
         route: "chat".parse().unwrap(),
         slo: Some(Duration::from_secs(2)),
         policy: crate::model::Policy { rule: Rule::BreakEven { move_usd: 0.0 }, ..policy() },
+        rules: RuleSet::default(),
         sites,
         demand: Demand::new(&rows, 60.0, 1.0, Some(minutes)).unwrap(),
         from: at(0),
@@ -135,4 +136,14 @@ fn share_of_spot_is_bought_as_configured() {
     // Of 10 replicas 5 at 1 and 5 at 3, beside 10 at 3.
     let mean = standing(&report, "configured").usd_billed / standing(&report, "on-demand").usd_billed;
     assert!((mean - 2.0 / 3.0).abs() < 0.01, "{mean}");
+}
+
+#[test]
+fn rules_hold_in_a_simulation_too() {
+    let mut two = scenario(vec![site("a", &[(0.0, 1.0)]), site("b", &[(0.0, 2.0)])], 100);
+    let deny = crate::rules::CompiledRule::compile("no a", "backend.id == 'a'", crate::model::Effect::Deny);
+    two.rules = RuleSet::new(vec![deny.unwrap()]);
+    let report = simulate(&two, &[1], Vec::new());
+    let billed = |name| standing(&report, name).usd_billed;
+    assert!(billed("configured") > 1.9 * billed("alone:a"), "all of it goes where it is dear");
 }

@@ -120,6 +120,7 @@ impl<'a> World<'a> {
                 response_bytes: Some(scenario.response_bytes),
                 backends: sites.iter().map(view).collect(),
                 overrides: Vec::new(),
+                rulings: Default::default(),
             },
             sights: vec![Sight::default(); sites.len()],
             loss_per_node: sites.iter().map(loss).collect(),

@@ -83,6 +83,7 @@ pub(super) async fn scenario(args: &Args, settings: &Settings) -> Result<(Scenar
         route: route.id.clone(),
         slo: route.slo.ttft_p95,
         policy: (*route.policy).clone(),
+        rules: settings.rules.get(&route.policy.id).cloned().unwrap_or_default(),
         sites,
         demand,
         from,

@@ -153,8 +153,8 @@ fn a_preferred_backend_counts_as_cheaper_and_shows_what_it_costs() {
     let told = crate::policy::explain::summary(&decision);
     assert!(told.contains("b counts as 10% cheaper than it is (rule \"the prefer 10% rule\")"), "{told}");
     let change = crate::policy::explain::what_would_change_it(&decision);
-    // 0.85 * $5.00 / 0.9 is what b may cost; it costs $5.25.
-    assert!(change.contains("at most $4.7222 an hour at b (now $5.2500)"), "{change}");
+    // 0.85 * $5.50 / 0.9 is what b may cost; it costs $5.775 in whole nodes.
+    assert!(change.contains("at most $5.1944 an hour at b (now $5.7750)"), "{change}");
     world.rule(&[("b", ruled(Effect::Prefer(share(0.2))))]);
     let decision = world.tick();
     assert_eq!((decision.action, decision.reason.code()), (Action::Shift, "gap_reached"));
@@ -173,10 +173,10 @@ fn a_preference_adds_up_in_the_break_even_rule() {
     world.run(100);
     assert!(near(world.share("a"), 1.0));
     world.rule(&[("b", ruled(Effect::Prefer(share(0.1))))]);
-    // Being at b would have cost $0.25 an hour more for 100 seconds; now it counts as $5.00 - 0.9 * $5.25 less. So what that
-    // was, and the cent that a move costs, are made up for in 221 seconds.
+    // Being at b would have cost $0.275 an hour more for 100 seconds; now it counts as $5.50 - 0.9 * $5.775 less. So what that
+    // was, and the cent that a move costs, are made up for in 210 seconds.
     let moved = (0..300).find(|_| world.tick().action == Action::Shift);
-    assert!(moved.is_some_and(|second| (215..228).contains(&second)), "{moved:?}");
+    assert!(moved.is_some_and(|second| (205..217).contains(&second)), "{moved:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The sense of the file: what fits the schema and still cannot work, and the step from the document to [`Settings`].
 
 mod costs;
+mod load;
 mod prices;
 mod serving;
 

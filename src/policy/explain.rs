@@ -56,6 +56,10 @@ pub fn binding(decision: &Decision) -> Option<String> {
     let known = decision.backends.iter().filter(|b| b.marginal_usd_per_1k.is_some());
     let cheapest = known.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
     let cause = cheapest.limited_by?;
+    if matches!(cause, Cause::Saturated | Cause::Leaving) {
+        let (backend, share) = (&cheapest.backend, percent(cheapest.share));
+        return Some(format!("{backend} would be the cheapest, but {cause} (it keeps {share} for now)"));
+    }
     if cheapest.share >= cheapest.limit - 1e-9 {
         Some(format!(
             "{} would be the cheapest, but {cause} (at most {})",

@@ -185,7 +185,7 @@ fn settle(
     state.moving |= wish.action != Action::Stay || must.is_some() || homecoming.released.is_some();
     if state.moving {
         state.moved_at = Some(step.now);
-        state.moving = !close(&state.shares, &state.target, DRIFT);
+        state.moving = !close(&state.shares, &state.target, DRIFT) && is_on_its_way(sites, state);
     }
     if wish.action != Action::Stay {
         return wish;
@@ -212,6 +212,13 @@ fn settle(
 struct Step {
     now: Timestamp,
     elapsed: Duration,
+}
+
+/// Whether anyone may grow towards its target. Where all who should are held, there is no move to wait for: what is held comes
+/// when it is held no longer.
+fn is_on_its_way(sites: &[Site], state: &State) -> bool {
+    let gain = |place: usize| state.target[place] - state.shares[place];
+    (0..sites.len()).any(|place| gain(place) > SHARE_EPSILON && sites[place].held_by.is_none())
 }
 
 /// Remembers who may not have its share now. Being full is no such reason: it comes and goes with the demand.
@@ -364,7 +371,7 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
         .map(|(i, site)| Verdict {
             backend: site.view.backend.id.clone(),
             eligible: site.may_serve,
-            limited_by: site.limited_by,
+            limited_by: site.kept_by(),
             share: state.shares[i],
             // Of one that may not serve the state remembers a target for the time after; now it has none.
             target: if site.may_serve { state.target[i] } else { 0.0 },

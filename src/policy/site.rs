@@ -22,6 +22,18 @@ const RESPONSE_BYTES_ASSUMED: f64 = 4096.0;
 /// minimum, above zero so that ratios exist.
 const DEMAND_MIN_RPS: f64 = 1e-3;
 
+/// Part of its scarcest resource in use from which a backend gets no more: above it servers begin to queue and to preempt.
+const SATURATION_FROM: f64 = 0.95;
+
+/// Part below which it gets more again: as far below as a ramp step or two adds, so that it is not at its limit the next moment.
+const SATURATION_UNTIL: f64 = 0.85;
+
+/// Time that waiting requests may take to be worked off where the route has no objective.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Part of that time below which a backend gets more again.
+const WAIT_UNTIL: f64 = 0.5;
+
 /// A backend as the decision sees it.
 #[derive(Clone, Debug)]
 pub struct Site<'a> {
@@ -39,6 +51,8 @@ pub struct Site<'a> {
     pub ready_rps: Option<f64>,
     /// Whether what is ready was seen (reported, or announced to leave), not modelled: load beyond it goes elsewhere at once.
     pub ready_is_seen: bool,
+    /// What keeps it from more than it has now, though not from its target: it comes when that is over.
+    pub held_by: Option<Cause>,
     /// Share that it shall prepare for beyond its target: replicas that did not come in time are asked for all the same.
     pub awaited_share: f64,
     /// Its cost, when it is known. Only one that is trusted is a reason to move; any ranks backends when traffic must.
@@ -70,6 +84,11 @@ impl Site<'_> {
     /// Whether something other than its capacity keeps it from its share.
     pub fn barred(&self) -> bool {
         self.limited_by.is_some_and(|cause| cause != Cause::Capacity)
+    }
+
+    /// What keeps it from serving more, as people are told: a reason of the moment says more than a full house.
+    pub fn kept_by(&self) -> Option<Cause> {
+        if self.barred() { self.limited_by } else { self.held_by.or(self.limited_by) }
     }
 
     /// Notes that an operator pins traffic to others, unless something stronger keeps it from its share already.
@@ -113,14 +132,23 @@ pub fn survey<'a>(
         let cost = cost::cost_of(view, response_bytes);
         let room = room(policy, view, &state.warmth[i], state.shares[i] * demand_rps, demand_rps, now);
         let stalled = room.stalled;
+        let has = state.shares[i];
+        let wants = has.max(state.target[i]);
+        let saturated = is_saturated(policy, &snapshot.slo, view, &room, &mut state.warmth[i], now);
+        let held_by = match () {
+            () if view.leaving > Share::ZERO && room.ready_share < wants => Some(Cause::Leaving),
+            () if saturated => Some(Cause::Saturated),
+            () => None,
+        };
         let mut site = Site {
             view,
             may_serve: true,
             limit: room.limit,
             limited_by: (room.limit < 1.0).then_some(Cause::Capacity),
-            ready_share: room.ready_share,
+            ready_share: if saturated { room.ready_share.min(has) } else { room.ready_share },
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
+            held_by,
             awaited_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)
             } else {
@@ -255,6 +283,8 @@ struct Room {
     ready_rps: Option<f64>,
     /// Whether that was seen and not modelled.
     is_seen: bool,
+    /// Replicas that are ready; 1 without `replicas`.
+    replicas: f64,
     /// Share with all replicas that the autoscaler may have.
     most_share: f64,
     /// The largest attainable share: that, or what is ready where replicas do not come.
@@ -274,13 +304,21 @@ fn room(
     now: Timestamp,
 ) -> Room {
     let Some(replicas) = &view.backend.replicas else {
-        let (ready_share, most_share, limit) = (1.0, 1.0, 1.0);
-        return Room { ready_share, ready_rps: None, is_seen: false, most_share, limit, stalled: false };
+        return Room {
+            ready_share: 1.0,
+            ready_rps: None,
+            is_seen: false,
+            replicas: 1.0,
+            most_share: 1.0,
+            limit: 1.0,
+            stalled: false,
+        };
     };
     let elsewhere = view.load_elsewhere_rps;
     let reported = view.load.ready_replicas.map(|count| count.min(replicas.max));
     let ready = match reported {
         Some(count) => count,
+        None if reported_lately(policy, replicas, warmth, now) => warmth.ready.min(replicas.max),
         None if replicas.cold_start.is_zero() => replicas.max,
         None => running(replicas, warmth, own_load_rps + elsewhere),
     };
@@ -294,6 +332,7 @@ fn room(
         ready_share,
         ready_rps: Some(ready_rps),
         is_seen: reported.is_some() || view.leaving > Share::ZERO,
+        replicas: f64::from(ready),
         most_share,
         limit: if stalled { ready_share.min(most_share) } else { most_share },
         stalled,
@@ -309,6 +348,44 @@ fn patience(replicas: &Replicas) -> Duration {
 /// Time after which a backend whose replicas did not come is counted on again.
 fn retry_after(policy: &Policy, replicas: &Replicas) -> Duration {
     policy.hold.max(replicas.cold_start * 2)
+}
+
+/// Whether a backend that reports no ready replicas now did so not long ago. So long it counts for what it reported: that a
+/// report is missing makes nothing ready. After that it is modelled.
+fn reported_lately(policy: &Policy, replicas: &Replicas, warmth: &Warmth, now: Timestamp) -> bool {
+    let silent = warmth.reported_at.map(|at| now.duration_since(at).unsigned_abs());
+    silent.is_some_and(|silent| silent < retry_after(policy, replicas))
+}
+
+/// Whether a backend is at its limit by its own report: saturated, or with more waiting than its ready replicas work off
+/// within the objective. It stays so until it reports that it is well below; where it falls silent, for `hold`.
+fn is_saturated(
+    policy: &Policy,
+    slo: &Slo,
+    view: &BackendView,
+    room: &Room,
+    warmth: &mut Warmth,
+    now: Timestamp,
+) -> bool {
+    let full_from = if warmth.full_at.is_some() { SATURATION_UNTIL } else { SATURATION_FROM };
+    let full = view.load.saturation.map(|part| part >= full_from);
+    let wait_max = slo.ttft_p95.unwrap_or(WAIT_MAX).as_secs_f64();
+    let wait_from = if warmth.late_at.is_some() { wait_max * WAIT_UNTIL } else { wait_max };
+    // Where nothing is ready, whatever waits waits too long.
+    let late = view.load.waiting(room.replicas).zip(room.ready_rps);
+    let late = late.map(|(waiting, ready_rps)| waiting > wait_from * ready_rps);
+    let is_full = still_seen(&mut warmth.full_at, full, policy.hold, now);
+    still_seen(&mut warmth.late_at, late, policy.hold, now) || is_full
+}
+
+/// Whether something is seen, or, where nobody says (`None`), was seen within `memory`.
+fn still_seen(seen_at: &mut Option<Timestamp>, seen: Option<bool>, memory: Duration, now: Timestamp) -> bool {
+    match seen {
+        Some(true) => *seen_at = Some(now),
+        Some(false) => *seen_at = None,
+        None => *seen_at = seen_at.filter(|at| now.duration_since(*at).unsigned_abs() < memory),
+    }
+    seen_at.is_some()
 }
 
 /// Replicas that run: those that had their cold start, and what the present load needs.
@@ -352,6 +429,7 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         if let Some(reported) = site.view.load.ready_replicas {
             let came = reported > warmth.ready;
             warmth.ready = reported;
+            warmth.reported_at = Some(now);
             warmth.idle_since = None;
             if need <= reported || came {
                 warmth.growing_since = None;
@@ -360,22 +438,32 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
             }
             continue;
         }
-        warmth.stalled_at = None;
+        if reported_lately(policy, replicas, warmth, now) {
+            // What was waited for is waited for anew when the model takes over.
+            (warmth.growing_since, warmth.idle_since) = (None, None);
+            continue;
+        }
+        (warmth.stalled_at, warmth.reported_at) = (None, None);
         warmth.ready = warmth.ready.clamp(replicas.min, replicas.max);
         if need > warmth.ready {
             warmth.idle_since = None;
             if waited(&mut warmth.growing_since, replicas.cold_start) {
-                *warmth = Warmth { ready: need, ..Warmth::default() };
+                *warmth = settled(need, warmth);
             }
         } else if need < warmth.ready {
             warmth.growing_since = None;
             if waited(&mut warmth.idle_since, policy.hold) {
-                *warmth = Warmth { ready: need, ..Warmth::default() };
+                *warmth = settled(need, warmth);
             }
         } else {
-            *warmth = Warmth { ready: need, ..Warmth::default() };
+            *warmth = settled(need, warmth);
         }
     }
+}
+
+/// So many replicas are ready and no others are wanted. What the backend reported of its limit stays.
+fn settled(ready: u32, Warmth { full_at, late_at, .. }: &Warmth) -> Warmth {
+    Warmth { ready, full_at: *full_at, late_at: *late_at, ..Warmth::default() }
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! would have served goes to the cheapest of the rest. The *shares* follow the target, at once where they must, by the
 //! ramp where they may.
 //!
-//! Read in this order: [`site`] (what each backend may get and what it costs), [`allocate`] (filling from the cheapest
+//! Read in this order: [`site`] (what each backend may get and what it costs), `pressure` (what it reports
+//! of its limit), [`allocate`] (filling from the cheapest
 //! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
 
 pub mod allocate;
 pub mod break_even;
 pub mod explain;
+mod pressure;
 pub mod ramp;
 pub mod site;
 pub mod state;

@@ -9,7 +9,10 @@ use crate::{
     },
 };
 
-use super::state::{State, Warmth};
+use super::{
+    pressure::{Ready, is_saturated},
+    state::{State, Warmth},
+};
 
 /// Live requests needed before their latency counts: below that one slow request would be a percentile.
 const SLO_SAMPLES_MIN: u64 = 20;
@@ -21,18 +24,6 @@ const RESPONSE_BYTES_ASSUMED: f64 = 4096.0;
 /// Load at which costs are compared when no request arrives, in requests per second: small enough never to leave a paid
 /// minimum, above zero so that ratios exist.
 const DEMAND_MIN_RPS: f64 = 1e-3;
-
-/// Part of its scarcest resource in use from which a backend gets no more: above it servers begin to queue and to preempt.
-const SATURATION_FROM: f64 = 0.95;
-
-/// Part below which it gets more again: as far below as a ramp step or two adds, so that it is not at its limit the next moment.
-const SATURATION_UNTIL: f64 = 0.85;
-
-/// Time that waiting requests may take to be worked off where the route has no objective.
-const WAIT_MAX: Duration = Duration::from_secs(1);
-
-/// Part of that time below which a backend gets more again.
-const WAIT_UNTIL: f64 = 0.5;
 
 /// A backend as the decision sees it.
 #[derive(Clone, Debug)]
@@ -134,7 +125,8 @@ pub fn survey<'a>(
         let stalled = room.stalled;
         let has = state.shares[i];
         let wants = has.max(state.target[i]);
-        let saturated = is_saturated(policy, &snapshot.slo, view, &room, &mut state.warmth[i], now);
+        let ready = room.ready_rps.map(|rps| Ready { replicas: room.replicas, rps });
+        let saturated = is_saturated(policy, &snapshot.slo, &view.load, ready, &mut state.warmth[i], now);
         let held_by = match () {
             () if view.leaving > Share::ZERO && room.ready_share < wants => Some(Cause::Leaving),
             () if saturated => Some(Cause::Saturated),
@@ -355,37 +347,6 @@ fn retry_after(policy: &Policy, replicas: &Replicas) -> Duration {
 fn reported_lately(policy: &Policy, replicas: &Replicas, warmth: &Warmth, now: Timestamp) -> bool {
     let silent = warmth.reported_at.map(|at| now.duration_since(at).unsigned_abs());
     silent.is_some_and(|silent| silent < retry_after(policy, replicas))
-}
-
-/// Whether a backend is at its limit by its own report: saturated, or with more waiting than its ready replicas work off
-/// within the objective. It stays so until it reports that it is well below; where it falls silent, for `hold`.
-fn is_saturated(
-    policy: &Policy,
-    slo: &Slo,
-    view: &BackendView,
-    room: &Room,
-    warmth: &mut Warmth,
-    now: Timestamp,
-) -> bool {
-    let full_from = if warmth.full_at.is_some() { SATURATION_UNTIL } else { SATURATION_FROM };
-    let full = view.load.saturation.map(|part| part >= full_from);
-    let wait_max = slo.ttft_p95.unwrap_or(WAIT_MAX).as_secs_f64();
-    let wait_from = if warmth.late_at.is_some() { wait_max * WAIT_UNTIL } else { wait_max };
-    // Where nothing is ready, whatever waits waits too long.
-    let late = view.load.waiting(room.replicas).zip(room.ready_rps);
-    let late = late.map(|(waiting, ready_rps)| waiting > wait_from * ready_rps);
-    let is_full = still_seen(&mut warmth.full_at, full, policy.hold, now);
-    still_seen(&mut warmth.late_at, late, policy.hold, now) || is_full
-}
-
-/// Whether something is seen, or, where nobody says (`None`), was seen within `memory`.
-fn still_seen(seen_at: &mut Option<Timestamp>, seen: Option<bool>, memory: Duration, now: Timestamp) -> bool {
-    match seen {
-        Some(true) => *seen_at = Some(now),
-        Some(false) => *seen_at = None,
-        None => *seen_at = seen_at.filter(|at| now.duration_since(*at).unsigned_abs() < memory),
-    }
-    seen_at.is_some()
 }
 
 /// Replicas that run: those that had their cold start, and what the present load needs.

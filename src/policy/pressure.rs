@@ -62,7 +62,7 @@ fn still_seen(seen_at: &mut Option<Timestamp>, seen: Option<bool>, memory: Durat
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::{collections::VecDeque, time::Duration};
 
     use proptest::prelude::*;
 
@@ -73,7 +73,6 @@ mod tests {
             worlds::{World, at},
         },
     };
-    use std::time::Duration;
 
     fn kept_by(decision: &Decision, place: usize) -> Option<Cause> {
         decision.backends[place].limited_by
@@ -251,6 +250,12 @@ mod tests {
             }
         }
         shares
+    }
+
+    #[test]
+    fn turns_are_counted() {
+        assert_eq!(turns(&[0.0, 0.5, 0.2, 0.195, 0.6, 0.8]), 2);
+        assert_eq!(turns(&[0.0, 0.1, 0.2, 0.2, 0.3]), 0);
     }
 
     #[test]

@@ -9,8 +9,6 @@ mod metrics;
 mod orca;
 mod promql;
 mod reading;
-#[cfg(test)]
-mod tests;
 
 pub use board::{LoadBoard, LoadStatus};
 pub use orca::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER, Tally};

@@ -85,3 +85,81 @@ impl Departures {
 fn later(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Replicas, signals::fixture};
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(NOW + seconds).unwrap()
+    }
+
+    /// It replaces a node within three minutes.
+    fn backend() -> Backend {
+        let cold_start = Duration::from_secs(180);
+        let replicas = Some(Replicas { min: 0, max: 10, rps: 1.0, cold_start });
+        Backend { replicas, ..(*fixture::backend("spot", "http", "127.0.0.1", 80)).clone() }
+    }
+
+    fn notice(kind: NoticeKind, lost: Lost) -> Notice {
+        Notice { backend: "spot".parse().unwrap(), kind, lost, at: at(0), id: None, instance: None }
+    }
+
+    fn part(share: f64) -> Lost {
+        Lost::Part(Share::new(share).unwrap())
+    }
+
+    fn left(departures: &Departures, seen: Option<i64>, now: i64) -> f64 {
+        departures.leaving(&"spot".parse().unwrap(), seen.map(at), at(now)).get()
+    }
+
+    #[test]
+    fn it_holds_from_the_notice_until_the_node_is_replaced() {
+        for (kind, dated, until) in [
+            (NoticeKind::SpotInterruption, false, 300),
+            (NoticeKind::Preemption, false, 210),
+            (NoticeKind::SpotInterruption, true, 180),
+        ] {
+            let mut departures = Departures::default();
+            departures.add(&notice(kind, part(0.5)), dated, &backend(), 4.0, at(0));
+            assert_eq!(left(&departures, None, 0), 0.5, "{kind}: at once");
+            assert_eq!(left(&departures, None, until - 1), 0.5, "{kind}");
+            assert_eq!(left(&departures, None, until), 0.0, "{kind}");
+            departures.forget(at(until));
+            assert_eq!(departures, Departures::default());
+        }
+        assert_eq!(left(&Departures::default(), None, 0), 0.0);
+    }
+
+    #[test]
+    fn several_add_up_and_nodes_are_a_part_of_those_that_run() {
+        let mut departures = Departures::default();
+        departures.add(&notice(NoticeKind::Preemption, part(0.5)), true, &backend(), 4.0, at(0));
+        departures.add(&notice(NoticeKind::Preemption, Lost::Nodes(1)), true, &backend(), 4.0, at(1));
+        assert_eq!(left(&departures, None, 2), 1.0 - 0.5 * 0.75);
+        let mut departures = Departures::default();
+        departures.add(&notice(NoticeKind::Preemption, Lost::Nodes(3)), true, &backend(), 0.0, at(0));
+        assert_eq!(left(&departures, None, 2), 1.0, "it has at least those that go");
+    }
+
+    #[test]
+    fn a_count_from_after_they_went_has_them_out_already() {
+        let mut departures = Departures::default();
+        departures.add(&notice(NoticeKind::SpotInterruption, part(0.5)), false, &backend(), 4.0, at(0));
+        assert_eq!(left(&departures, Some(119), 130), 0.5, "they were counted before they went");
+        assert_eq!(left(&departures, Some(121), 130), 0.0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut departures = Departures::default();
+        for _ in 0..1000 {
+            departures.add(&notice(NoticeKind::Preemption, part(0.1)), true, &backend(), 4.0, at(0));
+        }
+        assert_eq!(departures.0.values().map(VecDeque::len).sum::<usize>(), DEPARTURES_MAX);
+        assert!(left(&departures, None, 0) > 0.999_999);
+    }
+}

@@ -441,6 +441,9 @@ mod tests {
           eks-use1    95%     95%   100%         38.0       24.0  yes
           gke-usc1     5%      5%   100%          2.0       24.0  yes
           gke-euw4     0%      0%   100%          0.0          -  no: its time to first byte is over the objective
+          eks-use1 reports: 2 ready replicas, 3.0 requests wait, 87.5% in use (4 s ago)
+          eks-use1: metrics: http://eks/metrics: HTTP 503
+          eks-use1: 50% of its nodes go away or are not replaced yet, by the notices received
 
         Prices of a node, in USD per hour
           BACKEND   MACHINE     WHERE      OFFER      USD/H  STATE    CHARGED FROM          CONFIRMED             SOURCE

@@ -68,7 +68,9 @@ fn a_saturated_backend_gets_no_more_until_it_is_well_below() {
     assert_eq!(reported(&tradewind, "b")["queued"], 7.0);
     assert_eq!(tradewind.metric("tradewind_backend_queued{backend=\"b\"}"), Some(7.0));
     assert_eq!(tradewind.metric("tradewind_backend_saturation{backend=\"b\"}"), Some(0.97));
-    assert!(tradewind.metric("tradewind_load_report_age_seconds{backend=\"b\"}").is_some_and(|age| age < 15.0));
+    assert!(
+        tradewind.metric("tradewind_load_report_age_seconds{backend=\"b\"}").is_some_and(|age| age < 15.0)
+    );
     assert_eq!(tradewind.metric("tradewind_ready_replicas{backend=\"b\"}"), None, "nobody says it");
     assert_eq!(tradewind.backend("a")["load"], Value::Null);
 
@@ -77,7 +79,10 @@ fn a_saturated_backend_gets_no_more_until_it_is_well_below() {
     harness::throughout(Duration::from_millis(500), || assert_eq!(tradewind.share("b"), 0.0));
     assert_eq!(tradewind.backend("b")["limited_by"], "saturated");
     let explained = stdout(&tradewind.cli(&["explain", "chat"]));
-    assert!(explained.contains("b would be the cheapest, but it reports that it is at its limit"), "{explained}");
+    assert!(
+        explained.contains("b would be the cheapest, but it reports that it is at its limit"),
+        "{explained}"
+    );
     assert!(explained.contains("b reports: 7.0 requests wait, 97% in use"), "{explained}");
 
     page.set(200, &vllm(0.0, 0.3));
@@ -88,9 +93,11 @@ fn a_saturated_backend_gets_no_more_until_it_is_well_below() {
 fn a_report_that_is_missing_is_told_and_is_no_zero() {
     let page = Page::new(&vllm(7.0, 0.97));
     let b = with_metrics("b", &page);
-    let tradewind = Tradewind::start(&Config::new(&[]).backend("b", &b.url(), OWN_METRICS).price_file(
-        &harness::config::prices(&[("b", 7.2)]),
-    ));
+    let tradewind = Tradewind::start(
+        &Config::new(&[])
+            .backend("b", &b.url(), OWN_METRICS)
+            .price_file(&harness::config::prices(&[("b", 7.2)])),
+    );
     eventually("the report is there", || reported(&tradewind, "b")["queued"] == 7.0);
     page.set(503, "overloaded");
     eventually("it is told", || warnings(&tradewind).contains("/metrics: HTTP 503"));
@@ -119,14 +126,18 @@ fn ready_replicas_that_prometheus_sees_move_traffic() {
     let prometheus = Backend::serving("prometheus", move |call| {
         let value = answers.0.lock().unwrap().1.clone();
         let sample = match call.path.as_str() {
-            "/prom/api/v1/query?query=sum%28ready%7Bapp%3D%27llama%27%7D%29" if value.is_empty() => String::new(),
+            "/prom/api/v1/query?query=sum%28ready%7Bapp%3D%27llama%27%7D%29" if value.is_empty() => {
+                String::new()
+            }
             "/prom/api/v1/query?query=sum%28ready%7Bapp%3D%27llama%27%7D%29" => {
                 format!("{{\"metric\":{{}},\"value\":[1700000000.5,\"{value}\"]}}")
             }
             "/prom/api/v1/query?query=wait" => "{\"metric\":{},\"value\":[1700000000.5,\"2.5\"]}".into(),
             _ => return call.answer(400, &[], b"{\"status\":\"error\",\"error\":\"parse error\"}"),
         };
-        let body = format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{sample}]}}}}");
+        let body = format!(
+            "{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{sample}]}}}}"
+        );
         call.answer(200, &[], body.as_bytes())
     });
     let (a, b) = (Backend::named("a"), Backend::named("b"));
@@ -140,14 +151,20 @@ fn ready_replicas_that_prometheus_sees_move_traffic() {
         .price_file(&harness::config::prices(&[("a", 3.6), ("b", 7.2)]));
     let tradewind = Tradewind::start(&config);
     tradewind.wait_for_share("a", 1.0);
-    eventually("the report is there", || tradewind.metric("tradewind_ready_replicas{backend=\"a\"}") == Some(5.0));
+    eventually("the report is there", || {
+        tradewind.metric("tradewind_ready_replicas{backend=\"a\"}") == Some(5.0)
+    });
     assert_eq!(reported(&tradewind, "a")["queued"], 2.5);
-    assert!(warnings(&tradewind).contains("`saturation` ((): refused: parse error"), "{}", warnings(&tradewind));
+    assert!(
+        warnings(&tradewind).contains("`saturation` ((): refused: parse error"),
+        "{}",
+        warnings(&tradewind)
+    );
 
     ready.set(200, "0");
     tradewind.wait_for_share("b", 1.0);
     assert_eq!(tradewind.fetch("/").text(), "b");
-    // Nobody knows: nothing comes back for that.
+    // Nobody knows now: that is no reason to come back.
     ready.set(200, "");
     eventually("it is told", || warnings(&tradewind).contains("no sample: nothing matches"));
     harness::throughout(Duration::from_millis(500), || assert_eq!(tradewind.share("a"), 0.0));
@@ -170,12 +187,17 @@ fn orca_reports_are_read_and_not_passed_on() {
     let tradewind = Tradewind::start(&read);
     let answer = tradewind.fetch("/");
     assert_eq!(answer.text(), "TEXT", "vLLM and Triton report to whoever asks");
-    assert_eq!((answer.header("endpoint-load-metrics"), answer.header("endpoint-load-metrics-bin")), (None, None));
+    assert_eq!(
+        (answer.header("endpoint-load-metrics"), answer.header("endpoint-load-metrics-bin")),
+        (None, None)
+    );
     eventually("the report is there", || reported(&tradewind, "a")["saturation"] == 0.75);
     assert_eq!(reported(&tradewind, "a")["queued"], 3.0);
     header.set(200, "TEXT cpu_utilization=often");
     tradewind.fetch("/");
-    eventually("it is told", || warnings(&tradewind).contains("a value of `cpu_utilization` is not a number"));
+    eventually("it is told", || {
+        warnings(&tradewind).contains("a value of `cpu_utilization` is not a number")
+    });
     assert_eq!(reported(&tradewind, "a")["queued"], 3.0, "the last word holds for a while");
 
     // Where it is not read, it is none of our business.
@@ -219,7 +241,9 @@ fn a_notice_moves_traffic_at_once_and_it_comes_back() {
     let tradewind = Tradewind::start(&config);
     tradewind.wait_for_share("a", 1.0);
     let load = Load::start(tradewind.http, &["GET"], Duration::from_millis(100));
-    eventually("the demand is seen", || tradewind.json("/v1/status")["routes"][0]["demand_rps"].as_f64() > Some(6.0));
+    eventually("the demand is seen", || {
+        tradewind.json("/v1/status")["routes"][0]["demand_rps"].as_f64() > Some(6.0)
+    });
     assert_eq!(tradewind.share("a"), 1.0);
 
     let at = (Timestamp::now() + Duration::from_secs(2)).to_string();
@@ -237,7 +261,11 @@ fn a_notice_moves_traffic_at_once_and_it_comes_back() {
     assert_eq!(explained["load"][0]["leaving"], 0.75, "{explained}");
     assert_eq!(explained["decision"]["backends"][0]["limited_by"], "leaving");
     assert_eq!(explained["decision"]["backends"][0]["target"], 1.0, "it is to come back");
-    assert_eq!(explained["binding"].as_str().map(|text| text.contains("nodes of it go away")), Some(true), "{explained}");
+    assert_eq!(
+        explained["binding"].as_str().map(|text| text.contains("nodes of it go away")),
+        Some(true),
+        "{explained}"
+    );
     assert!(tradewind.metric("tradewind_backend_leaving{backend=\"a\"}").is_some());
 
     tradewind.wait_for_share("a", 1.0);

@@ -182,7 +182,9 @@ fn seen_of(load: &LoadView) -> String {
         ];
         let figures: Vec<String> = figures.into_iter().flatten().collect();
         let _ = match reported.age_seconds {
-            Some(age) => writeln!(out, "  {backend} reports: {} ({} ago)", figures.join(", "), table::span(age)),
+            Some(age) => {
+                writeln!(out, "  {backend} reports: {} ({} ago)", figures.join(", "), table::span(age))
+            }
             None => writeln!(out, "  {backend} reports nothing now: its load is modelled"),
         };
         for fault in &reported.faults {
@@ -191,7 +193,10 @@ fn seen_of(load: &LoadView) -> String {
     }
     if load.leaving > 0.0 {
         let part = percent(load.leaving);
-        let _ = writeln!(out, "  {backend}: {part} of its nodes go away or are not replaced yet, by the notices received");
+        let _ = writeln!(
+            out,
+            "  {backend}: {part} of its nodes go away or are not replaced yet, by the notices received"
+        );
     }
     out
 }

@@ -297,7 +297,11 @@ impl Observed {
                     health,
                     probe,
                     live: Live::default(),
-                    load: signals.load.view(&backend.id, in_flight.get(&backend.id).copied().unwrap_or(0), now),
+                    load: signals.load.view(
+                        &backend.id,
+                        in_flight.get(&backend.id).copied().unwrap_or(0),
+                        now,
+                    ),
                     leaving: notices.leaving(&backend.id, signals.load.ready_seen_at(&backend.id, now), now),
                     load_elsewhere_rps: 0.0,
                     resolved: !addresses.is_empty(),

@@ -279,7 +279,10 @@ impl Control {
         for backend in &self.active.load().settings.backends {
             let load = self.signals.load.status(&backend.id, now);
             for fault in load.iter().flat_map(|load| &load.faults) {
-                warnings.push(format!("the load of {} is modelled once its last report is old: {fault}", backend.id));
+                warnings.push(format!(
+                    "the load of {} is modelled once its last report is old: {fault}",
+                    backend.id
+                ));
             }
             if let Some(fault) = self.signals.resolver.fault(&backend.id) {
                 warnings.push(format!("{}: {fault}", backend.id));

@@ -113,7 +113,9 @@ mod tests {
     #[test]
     fn a_queue_counts_by_the_time_it_takes() {
         let mut world = moving_to_b();
-        world.configure("b", |b| b.replicas = Some(Replicas { min: 10, max: 10, rps: 10.0, cold_start: Duration::ZERO }));
+        world.configure("b", |b| {
+            b.replicas = Some(Replicas { min: 10, max: 10, rps: 10.0, cold_start: Duration::ZERO })
+        });
         // 100 requests a second are ready.
         world.view_mut("b").load.queued = Some(101.0);
         world.run(20);
@@ -235,7 +237,9 @@ mod tests {
             let decision = world.tick();
             let share = world.share("b");
             shares.push(share);
-            wishes.push_back((decision.backends[1].planned_rps / replicas.rps).ceil().clamp(1.0, f64::from(most)));
+            wishes.push_back(
+                (decision.backends[1].planned_rps / replicas.rps).ceil().clamp(1.0, f64::from(most)),
+            );
             ready = wishes.pop_front().unwrap_or(ready);
             let load = share * world.snapshot.demand_rps;
             queued = (queued + load - ready * replicas.rps).max(0.0);

@@ -75,12 +75,7 @@ pub(super) struct Client {
 impl Client {
     /// `ca`: certificates (DER) that the server's must chain to; empty for the system's. May read those: call it where
     /// blocking is allowed.
-    pub(super) fn new(
-        endpoint: &Endpoint,
-        protocol: Protocol,
-        ca: &[Vec<u8>],
-        timeout: Duration,
-    ) -> Client {
+    pub(super) fn new(endpoint: &Endpoint, protocol: Protocol, ca: &[Vec<u8>], timeout: Duration) -> Client {
         Client {
             endpoint: endpoint.clone(),
             protocol,
@@ -190,12 +185,13 @@ impl Client {
             Body::UpTo(bytes_max) => {
                 let reading = format!("in the body of the answer to GET {path}");
                 let whole = Limited::new(response.into_body(), bytes_max).collect();
-                let whole = self.within(deadline, &reading, whole).await?.map_err(|error| {
-                    match error.is::<LengthLimitError>() {
+                let whole =
+                    self.within(deadline, &reading, whole).await?.map_err(|error| match error
+                        .is::<LengthLimitError>()
+                    {
                         true => format!("GET {path}: the body is longer than {bytes_max} bytes"),
                         false => format!("GET {path}: {}", chain(&*error)),
-                    }
-                })?;
+                    })?;
                 whole.to_bytes()
             }
         };

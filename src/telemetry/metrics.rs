@@ -233,16 +233,22 @@ impl View {
     fn encode_load(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
         type Value = fn(&LoadStatus) -> Option<f64>;
         let gauges: [(&str, &str, Value); 4] = [
-            ("tradewind_load_report_age_seconds", "Age of the report in use; absent when there is none", |load| {
-                load.age_seconds
-            }),
+            (
+                "tradewind_load_report_age_seconds",
+                "Age of the report in use; absent when there is none",
+                |load| load.age_seconds,
+            ),
             ("tradewind_ready_replicas", "Ready replicas as reported; absent if unknown", |load| {
                 load.ready_replicas.map(f64::from)
             }),
-            ("tradewind_backend_queued", "Requests that wait as reported; absent if unknown", |load| load.queued),
-            ("tradewind_backend_saturation", "Part of the scarcest resource in use as reported; absent if unknown", |load| {
-                load.saturation
+            ("tradewind_backend_queued", "Requests that wait as reported; absent if unknown", |load| {
+                load.queued
             }),
+            (
+                "tradewind_backend_saturation",
+                "Part of the scarcest resource in use as reported; absent if unknown",
+                |load| load.saturation,
+            ),
         ];
         for (name, help, value) in gauges {
             let mut gauge = family(encoder, name, help, MetricType::Gauge)?;

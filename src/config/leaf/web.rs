@@ -109,7 +109,11 @@ fn url(text: &str, what: &str) -> Result<Url, String> {
         return Err("the URL holds a user name or password (not shown here): expected none".into());
     }
     let shown = text.split(['?', '#']).next().unwrap_or_default();
-    let wrong = || format!("`{shown}` is not {what}: expected http://HOST or https://HOST, with :PORT and /PATH if needed");
+    let wrong = || {
+        format!(
+            "`{shown}` is not {what}: expected http://HOST or https://HOST, with :PORT and /PATH if needed"
+        )
+    };
     let start = text.find("://").ok_or_else(wrong)? + 3;
     let host_end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
     let endpoint = Endpoint::parse(&text[..host_end]).map_err(|_| wrong())?;
@@ -131,7 +135,9 @@ impl Leaf for LoadPlace {
         match ProbePath::parse(text) {
             Ok(ProbePath(path)) => Ok(LoadPlace::Path(path)),
             Err(_) if text.contains("://") => url(text, "the URL of metrics").map(LoadPlace::Url),
-            Err(_) => Err(format!("`{text}` is not a place of metrics: expected a path that begins with `/`, or a URL")),
+            Err(_) => Err(format!(
+                "`{text}` is not a place of metrics: expected a path that begins with `/`, or a URL"
+            )),
         }
     }
     fn show(&self) -> String {

@@ -36,7 +36,8 @@ impl Rules<'_, '_> {
             self.warn(&at, "without `replicas` it is not used", Some(hint.into()));
         }
         if metrics.is_none() && load.prometheus.is_none() && !load.orca {
-            let hint = "give `metrics`, `prometheus` with an expression, or `orca = true`; or leave `load` out";
+            let hint =
+                "give `metrics`, `prometheus` with an expression, or `orca = true`; or leave `load` out";
             self.error(&path, "nothing is read: it does not say where".into(), Some(hint.into()));
         }
         LoadSpec { promql, metrics, orca: load.orca, interval }

@@ -100,7 +100,8 @@ impl Tally {
             return Some(Ok(Said { queued, saturation, ..Said::default() }));
         }
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
-        (faults > 0).then(|| Err(fault.map_or_else(|| "a report makes no sense".into(), |why| why.to_string())))
+        (faults > 0)
+            .then(|| Err(fault.map_or_else(|| "a report makes no sense".into(), |why| why.to_string())))
     }
 }
 
@@ -134,8 +135,12 @@ fn read(header: &[u8]) -> Result<Said, String> {
         let json: Json = serde_json::from_str(text)
             .map_err(|error| format!("the header `{ORCA_HEADER}` is not JSON of a report: {error}"))?;
         json.named_metrics.iter().try_for_each(|(name, value)| found.named(name, *value))?;
-        let rest = [("application_utilization", json.application_utilization), ("cpu_utilization", json.cpu_utilization)];
-        rest.into_iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| found.plain(name, value)))?;
+        let rest = [
+            ("application_utilization", json.application_utilization),
+            ("cpu_utilization", json.cpu_utilization),
+        ];
+        rest.into_iter()
+            .try_for_each(|(name, value)| value.map_or(Ok(()), |value| found.plain(name, value)))?;
     } else {
         for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
             // Envoy's own form has `:` where that of others has `=`.
@@ -144,7 +149,9 @@ fn read(header: &[u8]) -> Result<Said, String> {
             };
             let (name, value) = (name.trim(), value.trim());
             let number = || {
-                value.parse().map_err(|_| format!("in the header `{ORCA_HEADER}` a value of `{name}` is not a number"))
+                value
+                    .parse()
+                    .map_err(|_| format!("in the header `{ORCA_HEADER}` a value of `{name}` is not a number"))
             };
             match name.strip_prefix("named_metrics.") {
                 Some(name) if is_named(name) => found.named(name, number()?)?,
@@ -206,13 +213,33 @@ mod tests {
     fn the_forms_of_the_servers() {
         for (header, queued, saturation) in [
             // vLLM's text form, with and without the word.
-            ("named_metrics.kv_cache_usage_perc=0.75,named_metrics.num_requests_waiting=3", Some(3.0), Some(0.75)),
-            ("TEXT named_metrics.kv_cache_usage_perc=0.75, named_metrics.num_requests_waiting=3", Some(3.0), Some(0.75)),
-            (r#"JSON {"named_metrics":{"kv_cache_usage_perc":0.75,"num_requests_waiting":3}}"#, Some(3.0), Some(0.75)),
+            (
+                "named_metrics.kv_cache_usage_perc=0.75,named_metrics.num_requests_waiting=3",
+                Some(3.0),
+                Some(0.75),
+            ),
+            (
+                "TEXT named_metrics.kv_cache_usage_perc=0.75, named_metrics.num_requests_waiting=3",
+                Some(3.0),
+                Some(0.75),
+            ),
+            (
+                r#"JSON {"named_metrics":{"kv_cache_usage_perc":0.75,"num_requests_waiting":3}}"#,
+                Some(3.0),
+                Some(0.75),
+            ),
             (r#"{"named_metrics":{"num_requests_waiting":0}}"#, Some(0.0), None),
             // The example of Triton's documentation, with its own names for the TensorRT-LLM backend.
-            ("TEXT cpu_utilization=0.3, mem_utilization=0.8, rps_fractional=10.0, eps=1, named_metrics.x=0.4", None, Some(0.3)),
-            ("json {\"kv\": 1, \"named_metrics\": {\"kv_cache_utilization\": 0.1, \"max_token_capacity\": 9}}", None, Some(0.1)),
+            (
+                "TEXT cpu_utilization=0.3, mem_utilization=0.8, rps_fractional=10.0, eps=1, named_metrics.x=0.4",
+                None,
+                Some(0.3),
+            ),
+            (
+                "json {\"kv\": 1, \"named_metrics\": {\"kv_cache_utilization\": 0.1, \"max_token_capacity\": 9}}",
+                None,
+                Some(0.1),
+            ),
             // Envoy's.
             ("cpu_utilization:0.7,application_utilization:1.2,rps_fractional:1000", None, Some(1.0)),
             ("TEXT named_metrics.foo=bar,rps_fractional=2", None, None),
@@ -247,7 +274,11 @@ mod tests {
         tally.note(b"TEXT named_metrics.queue=2,application_utilization=0.2");
         tally.note(b"TEXT named_metrics.queue=5");
         tally.note(b"TEXT nonsense");
-        assert_eq!(tally.take(), Some(said(Some(3.5), Some(0.2))), "one bad answer among good ones says nothing");
+        assert_eq!(
+            tally.take(),
+            Some(said(Some(3.5), Some(0.2))),
+            "one bad answer among good ones says nothing"
+        );
         assert_eq!(tally.take(), None, "silence is no zero");
         tally.note(b"TEXT nonsense");
         assert!(tally.take().is_some_and(|outcome| outcome.is_err()));

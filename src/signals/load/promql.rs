@@ -48,7 +48,9 @@ pub(super) fn question(server_path: &str, expression: &str) -> String {
     let mut path = format!("{}/api/v1/query?query=", server_path.trim_end_matches('/'));
     for byte in expression.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                path.push(char::from(byte))
+            }
             other => {
                 let _ = write!(path, "%{other:02X}");
             }
@@ -146,20 +148,31 @@ mod tests {
     #[test]
     fn anything_else_is_a_fault_in_words() {
         let vector = |samples: &str| {
-            format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{samples}]}}}}")
+            format!(
+                "{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{samples}]}}}}"
+            )
         };
         let sample = |value: &str| vector(&format!("{{\"metric\":{{}},\"value\":[1,\"{value}\"]}}"));
         for (body, words) in [
             (vector(""), "no sample: nothing matches"),
-            (vector("{\"metric\":{},\"value\":[1,\"1\"]},{\"metric\":{},\"value\":[1,\"2\"]}"), "2 samples, expected one sample"),
+            (
+                vector("{\"metric\":{},\"value\":[1,\"1\"]},{\"metric\":{},\"value\":[1,\"2\"]}"),
+                "2 samples, expected one sample",
+            ),
             (vector("{\"metric\":{},\"histogram\":[1,{}]}"), "a histogram"),
             (sample("NaN"), "is NaN"),
             (sample("+Inf"), "is inf"),
             (sample("-1"), "is -1"),
             (sample("87"), "a part, not a percentage"),
             (sample("many"), "not a number"),
-            (r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#.into(), "neither a scalar nor"),
-            (r#"{"status":"error","errorType":"bad_data","error":"parse error: unexpected end"}"#.into(), "refused: parse error"),
+            (
+                r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#.into(),
+                "neither a scalar nor",
+            ),
+            (
+                r#"{"status":"error","errorType":"bad_data","error":"parse error: unexpected end"}"#.into(),
+                "refused: parse error",
+            ),
             (r#"{"status":"success"}"#.into(), "without a result"),
             ("<html>".into(), "not one of Prometheus"),
         ] {

@@ -128,12 +128,7 @@ impl NoticeBoard {
 
     /// Part of a backend's ready replicas that goes away, or went and is not replaced yet. Several notices add up: each takes
     /// its part of what the others leave. `ready_seen_at`: when its ready replicas were last counted.
-    pub fn leaving(
-        &self,
-        backend: &BackendId,
-        ready_seen_at: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Share {
+    pub fn leaving(&self, backend: &BackendId, ready_seen_at: Option<Timestamp>, now: Timestamp) -> Share {
         self.departures.leaving(backend, ready_seen_at, now)
     }
 

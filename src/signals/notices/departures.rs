@@ -45,7 +45,14 @@ pub(super) fn warning_time(kind: NoticeKind) -> Duration {
 impl Departures {
     /// Takes an interruption that was received at `now`. `nodes`: nodes of the backend, spot and others. `dated`: whether the
     /// notice says when they go.
-    pub(super) fn add(&mut self, notice: &Notice, dated: bool, backend: &Backend, nodes: f64, now: Timestamp) {
+    pub(super) fn add(
+        &mut self,
+        notice: &Notice,
+        dated: bool,
+        backend: &Backend,
+        nodes: f64,
+        now: Timestamp,
+    ) {
         let part = match notice.lost {
             Lost::Part(part) => part,
             // Of fewer nodes than go all go.
@@ -64,7 +71,12 @@ impl Departures {
 
     /// The part of a backend's nodes that goes or has gone and is not replaced yet. `ready_seen_at`: when its ready replicas
     /// were last counted; what went before that is not among them.
-    pub(super) fn leaving(&self, backend: &BackendId, ready_seen_at: Option<Timestamp>, now: Timestamp) -> Share {
+    pub(super) fn leaving(
+        &self,
+        backend: &BackendId,
+        ready_seen_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Share {
         let all = self.0.get(backend).into_iter().flatten();
         let in_force = all.filter(|departure| now < departure.until);
         let unseen = in_force.filter(|departure| ready_seen_at.is_none_or(|seen| seen <= departure.at));
@@ -89,7 +101,10 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Replicas, signals::fixture};
+    use crate::{
+        model::Replicas,
+        signals::{fixture, notices::NoticeBoard},
+    };
 
     const NOW: i64 = 1_700_000_000;
 
@@ -151,6 +166,21 @@ mod tests {
         departures.add(&notice(NoticeKind::SpotInterruption, part(0.5)), false, &backend(), 4.0, at(0));
         assert_eq!(left(&departures, Some(119), 130), 0.5, "they were counted before they went");
         assert_eq!(left(&departures, Some(121), 130), 0.0);
+    }
+
+    #[test]
+    fn a_restart_forgets_none() {
+        let mut board = NoticeBoard::default();
+        board.note_departure(&notice(NoticeKind::SpotInterruption, part(0.5)), false, &backend(), at(0));
+        let mut again = NoticeBoard::default();
+        again.restore_json(&board.to_json().unwrap(), at(60)).unwrap();
+        assert_eq!(again.leaving(&"spot".parse().unwrap(), None, at(299)).get(), 0.5);
+        again.advance(at(300), []);
+        assert_eq!(again.departures, Departures::default());
+        // What an older version wrote knows of none.
+        let text = NoticeBoard::default().to_json().unwrap().replace(",\"departures\":{}", "");
+        assert!(!text.contains("departures"));
+        assert_eq!(again.restore_json(&text, at(300)), Ok(0));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::{
 
 #[path = "check/costs.rs"]
 mod costs;
+#[path = "check/load.rs"]
+mod load;
 #[path = "check/rules.rs"]
 mod rules;
 
@@ -71,10 +73,10 @@ fn unknown_keys() {
     t.toml:8:14: error: backends.a.replicas: unknown key `maxx`
         hint: did you mean `max`?
     "#);
-    assert_snapshot!(with("region", "zzz = 1\nregion"), @r#"
+    assert_snapshot!(with("region", "zzz = 1\nregion"), @"
     t.toml:6:1: error: backends.a: unknown key `zzz`
-        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `node`, `managed`, `replicas`, `egress_usd_per_gb`
-    "#);
+        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
+    ");
     assert_snapshot!(with("[routes.chat]", "[route.chat]"), @r#"
     t.toml:15:2: error: unknown key `route`
         hint: did you mean `routes`?

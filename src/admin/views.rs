@@ -9,7 +9,10 @@ use crate::{
         BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, RouteId,
         Share, Timestamp, UnitCost,
     },
-    signals::notices::{Notice, Outcome},
+    signals::{
+        load::LoadStatus,
+        notices::{Notice, Outcome},
+    },
 };
 
 /// `GET /v1/status`.
@@ -79,6 +82,9 @@ pub struct BackendStatus {
     pub latency_p95_seconds: Option<f64>,
     /// Smoothed time to the first byte of a probe, in seconds.
     pub probe_seconds: Option<f64>,
+    /// What it reports of itself, and which part of it goes away; absent where nothing is read and nothing goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<LoadView>,
     /// Requests under way.
     pub in_flight: u64,
     /// Requests per second over the last minute.
@@ -117,6 +123,9 @@ pub struct Explanation {
     pub decision: Decision,
     /// What each backend's cost is made of besides its prices.
     pub inputs: Vec<CostInputs>,
+    /// What backends report of themselves, and which part of them goes away; only those of which something is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<LoadView>,
     /// Mean size of a response by which egress is priced, in bytes.
     pub response_bytes: f64,
     /// Tokens of a request on average, as configured; absent where nobody says.
@@ -156,6 +165,18 @@ pub struct CostInputs {
     pub managed: Option<Managed>,
     /// USD for 10^9 bytes on the way to the client; `None` if nobody knows.
     pub egress_usd_per_gb: Option<f64>,
+}
+
+/// What is seen of a backend's capacity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadView {
+    /// The backend.
+    pub backend: BackendId,
+    /// What it reports; absent where nothing is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<LoadStatus>,
+    /// Part of its ready replicas that goes away, or went and is not replaced yet, by the notices received.
+    pub leaving: f64,
 }
 
 /// When and why traffic of a route last moved.

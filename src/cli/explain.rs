@@ -11,7 +11,7 @@ use super::{
     table::{self, Align, Cell, Ink, Table, UNKNOWN},
 };
 use crate::{
-    admin::views::{CostInputs, Explanation},
+    admin::views::{CostInputs, Explanation, LoadView},
     cost::per_million_tokens,
     model::{Decision, InterruptionRate, Managed, RateBasis, Rule, Ruled, UnitCost, Verdict, units::percent},
     signals::prices::{PriceReport, ReportState},
@@ -62,6 +62,7 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
         let _ =
             write!(out, "\n{}\n{}", ink.strong("Rules that bind"), rules_table(decision).render("  ", ink));
     }
+    explanation.load.iter().for_each(|load| out += &seen_of(load));
     if !explanation.prices.is_empty() {
         let prices = prices_table(&explanation.prices).render("  ", ink);
         let _ = write!(out, "\n{}\n{prices}", ink.strong("Prices of a node, in USD per hour"));
@@ -170,6 +171,38 @@ fn interruptions(inputs: &CostInputs) -> String {
         "; interruptions {per_node_hour:.4} a spot node-hour ({basis}), each costs {} of a node",
         table::span(seconds)
     )
+}
+
+/// What a backend reports of itself, and what of it goes away.
+fn seen_of(load: &LoadView) -> String {
+    let mut out = String::new();
+    let backend = &load.backend;
+    if let Some(reported) = &load.reported {
+        let figures = [
+            reported.ready_replicas.map(|count| format!("{count} ready replicas")),
+            reported.queued.map(|count| format!("{count:.1} requests wait")),
+            reported.running.map(|count| format!("{count:.1} are worked on")),
+            reported.saturation.map(|part| format!("{} in use", percent(part))),
+        ];
+        let figures: Vec<String> = figures.into_iter().flatten().collect();
+        let _ = match reported.age_seconds {
+            Some(age) => {
+                writeln!(out, "  {backend} reports: {} ({} ago)", figures.join(", "), table::span(age))
+            }
+            None => writeln!(out, "  {backend} reports nothing now: its load is modelled"),
+        };
+        for fault in &reported.faults {
+            let _ = writeln!(out, "  {backend}: {}", table::printable(fault));
+        }
+    }
+    if load.leaving > 0.0 {
+        let part = percent(load.leaving);
+        let _ = writeln!(
+            out,
+            "  {backend}: {part} of its nodes go away or are not replaced yet, by the notices received"
+        );
+    }
+    out
 }
 
 fn rule_sentence(rule: &Rule) -> String {
@@ -375,6 +408,18 @@ mod tests {
                 managed: None,
                 egress_usd_per_gb: Some(0.09),
             }],
+            load: vec![LoadView {
+                backend: "eks-use1".parse().unwrap(),
+                reported: Some(crate::signals::load::LoadStatus {
+                    ready_replicas: Some(2),
+                    queued: Some(3.0),
+                    running: None,
+                    saturation: Some(0.875),
+                    age_seconds: Some(4.0),
+                    faults: vec!["metrics: http://eks/metrics: HTTP 503".into()],
+                }),
+                leaving: 0.5,
+            }],
             response_bytes: 10_000.0,
             tokens_per_request: Some(1_240.0),
             prices: vec![
@@ -417,6 +462,9 @@ mod tests {
           eks-use1    95%     95%   100%         38.0       24.0  yes
           gke-usc1     5%      5%   100%          2.0       24.0  yes
           gke-euw4     0%      0%   100%          0.0          -  no: its time to first byte is over the objective
+          eks-use1 reports: 2 ready replicas, 3.0 requests wait, 87.5% in use (4 s ago)
+          eks-use1: metrics: http://eks/metrics: HTTP 503
+          eks-use1: 50% of its nodes go away or are not replaced yet, by the notices received
 
         Prices of a node, in USD per hour
           BACKEND   MACHINE     WHERE      OFFER      USD/H  STATE    CHARGED FROM          CONFIRMED             SOURCE

@@ -200,6 +200,7 @@ mod tests {
             latency_p50_seconds: Some(0.12),
             latency_p95_seconds: Some(0.3404),
             probe_seconds: Some(0.05),
+            load: None,
             in_flight: 3,
             rps: 11.7,
             unit_cost: None,

@@ -11,7 +11,7 @@ use serde::{
     ser::SerializeMap,
 };
 
-pub(super) use web::{HeaderName, HeaderValue, ProbePath, ServiceUrl};
+pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ProbePath, ServerUrl, ServiceUrl};
 
 use crate::model::{
     BackendId, Endpoint, HostPattern, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
@@ -146,6 +146,8 @@ formats!(
     Endpoint,
     ServiceUrl,
     ProbePath,
+    LoadPlace,
+    ServerUrl,
     HostPattern,
     PathPattern,
     HeaderName,

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod costs;
+mod load;
 mod prices;
 mod serving;
 

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use backend::{Accelerator, Architecture, Backend, Billing, Managed, Probe, Replicas};
+pub(super) use backend::{Accelerator, Architecture, Backend, Billing, Load, Managed, Probe, Replicas};
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 

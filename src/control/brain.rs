@@ -14,11 +14,12 @@ use crate::{
     admin::views::LastMove,
     config::Settings,
     model::{
-        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, LoadReport, Override, Route,
-        RouteEntry, RouteId, RoutingTable, Share, Snapshot, Timestamp,
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,
+        RouteId, RoutingTable, Snapshot, Timestamp,
     },
     policy::{self, State},
     signals::{
+        load::LoadBoard,
         notices::NoticeBoard,
         prices::PriceBook,
         probes::ProbeBoard,
@@ -38,6 +39,7 @@ const RESPONSE_WEIGHT: f64 = 0.1;
 pub(super) struct Signals {
     pub(super) meters: Arc<Meters>,
     pub(super) probes: ProbeBoard,
+    pub(super) load: LoadBoard,
     pub(super) resolver: Resolver,
     pub(super) book: Arc<Mutex<PriceBook>>,
     pub(super) notices: Mutex<NoticeBoard>,
@@ -282,6 +284,7 @@ struct Observed {
 
 impl Observed {
     fn all(settings: &Settings, signals: &Signals, now: Timestamp) -> HashMap<BackendId, Observed> {
+        let in_flight = signals.meters.in_flight_by_backend();
         let (book, notices) = (lock(&signals.book), lock(&signals.notices));
         settings
             .backends
@@ -298,8 +301,12 @@ impl Observed {
                     health,
                     probe,
                     live: Live::default(),
-                    load: LoadReport::default(),
-                    leaving: Share::ZERO,
+                    load: signals.load.view(
+                        &backend.id,
+                        in_flight.get(&backend.id).copied().unwrap_or(0),
+                        now,
+                    ),
+                    leaving: notices.leaving(&backend.id, signals.load.ready_seen_at(&backend.id, now), now),
                     load_elsewhere_rps: 0.0,
                     resolved: !addresses.is_empty(),
                 };

@@ -9,13 +9,13 @@ use crate::{
     admin::{
         Desk,
         views::{
-            BackendStatus, CostInputs, Explanation, NewOverride, NoticeError, NoticeReceipt,
+            BackendStatus, CostInputs, Explanation, LoadView, NewOverride, NoticeError, NoticeReceipt,
             OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError, OverrideStatus, ReloadError,
             RouteStatus, Status,
         },
     },
     config,
-    model::{BackendId, BackendView, Override, OverrideKind, Timestamp},
+    model::{BackendId, BackendView, Override, OverrideKind, Share, Timestamp},
     policy::explain,
     signals::{notices::NewNotice, prices::PriceReport},
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
@@ -76,6 +76,7 @@ impl Desk for Control {
             binding: explain::binding(decision),
             decision: decision.clone(),
             inputs: snapshot.backends.iter().map(cost_inputs).collect(),
+            load: snapshot.backends.iter().filter_map(|view| self.load_of(view, now)).collect(),
             response_bytes: crate::policy::site::response_bytes(snapshot),
             tokens_per_request: configured.and_then(|route| route.tokens_per_request),
             prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
@@ -150,7 +151,10 @@ impl Desk for Control {
         let shifts = lock(&self.told).shifts.iter().map(|((r, c), n)| (r.clone(), *c, *n)).collect();
         let routes =
             picture.as_ref().map(|p| p.routes.iter().map(|r| (r.snapshot.clone(), r.decision.clone())));
+        let load = active.settings.backends.iter();
+        let load = load.filter_map(|b| Some((b.id.clone(), self.signals.load.status(&b.id, now)?)));
         metrics::View {
+            load: load.collect(),
             meters: self.signals.meters.all(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
             prices,
@@ -218,6 +222,7 @@ impl Control {
                 latency_p50_seconds: view.live.ttfb_p50.map(seconds),
                 latency_p95_seconds: view.live.ttfb_p95.map(seconds),
                 probe_seconds: view.probe.map(|p| seconds(p.first_byte.unwrap_or(p.connect))),
+                load: self.load_of(view, now),
                 in_flight: view.live.in_flight,
                 rps: view.live.rps,
                 unit_cost: verdict.unit_cost,
@@ -237,6 +242,16 @@ impl Control {
             fallback: decision.fallback,
             backends,
         }
+    }
+
+    /// What a backend reports of itself, and what it loses; `None` where nothing is read and nothing goes.
+    fn load_of(&self, view: &BackendView, now: Timestamp) -> Option<LoadView> {
+        let reported = self.signals.load.status(&view.backend.id, now);
+        (reported.is_some() || view.leaving > Share::ZERO).then(|| LoadView {
+            backend: view.backend.id.clone(),
+            reported,
+            leaving: view.leaving.get(),
+        })
     }
 
     fn overrides_at(&self, now: Timestamp) -> Vec<OverrideStatus> {
@@ -261,7 +276,15 @@ impl Control {
                 ));
             }
         }
+        let now = Timestamp::now();
         for backend in &self.active.load().settings.backends {
+            let load = self.signals.load.status(&backend.id, now);
+            for fault in load.iter().flat_map(|load| &load.faults) {
+                warnings.push(format!(
+                    "the load of {} is modelled once its last report is old: {fault}",
+                    backend.id
+                ));
+            }
             if let Some(fault) = self.signals.resolver.fault(&backend.id) {
                 warnings.push(format!("{}: {fault}", backend.id));
             }

@@ -112,6 +112,7 @@ impl Control {
                 names.join(", ")
             )));
         };
+        let dated = new.at.is_some();
         let notice = new.of(backend.clone(), now);
         check(&notice, known, now).map_err(NoticeError::Invalid)?;
         if !lock(&self.intake).admit(Instant::now()) {
@@ -122,13 +123,20 @@ impl Control {
         }
         let (outcome, rate) = {
             let mut board = lock(&self.signals.notices);
-            (board.record(&notice, now), board.rate_in_force(known))
+            let outcome = board.record(&notice, now);
+            if matches!(outcome, Outcome::Counted { .. }) {
+                board.note_departure(&notice, dated, known, now);
+            }
+            (outcome, board.rate_in_force(known))
         };
         if outcome != Outcome::Duplicate {
             lock(&self.intake).count(backend, notice.kind);
         }
         let receipt =
             NoticeReceipt { notice, outcome, interruptions: known.has_spot_nodes().then_some(rate) };
+        if matches!(outcome, Outcome::Counted { .. }) {
+            self.wake.notify_one();
+        }
         tracing::info!(
             %backend, kind = %receipt.notice.kind, author, ?outcome, per_node_hour = rate.per_node_hour, "notice"
         );

@@ -25,7 +25,7 @@ use crate::{
     config::Settings,
     model::{RoutingTable, Timestamp},
     proxy::{Front, FrontOptions, Publisher},
-    signals::{prices::PriceBook, probes::ProbeBoard, resolve::Resolver, traffic::Meters},
+    signals::{load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver, traffic::Meters},
     store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
 };
 
@@ -176,6 +176,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
     let signals = Signals {
         meters: meters.clone(),
         probes: ProbeBoard::new(),
+        load: LoadBoard::new(meters.clone()),
         resolver: Resolver::new(),
         book: Arc::new(Mutex::new(book)),
         notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),

@@ -203,6 +203,69 @@ pub struct ProbeSpec {
     pub fall: u32,
 }
 
+/// Where something is asked over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Url {
+    /// Whom to ask.
+    pub endpoint: Endpoint,
+    /// Path, with or without a query; begins with `/`.
+    pub path: String,
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.endpoint, self.path)
+    }
+}
+
+/// The metrics of a backend's own server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsSource {
+    /// Where they are read.
+    pub url: Url,
+    /// Whether they are those of one replica, whichever a load balancer chose, and not of all of them.
+    pub of_one_replica: bool,
+}
+
+/// What a Prometheus server is asked about a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromqlSource {
+    /// The server; its path stands before `/api/v1/query`.
+    pub server: Url,
+    /// Expression for the number of ready replicas.
+    pub ready: Option<String>,
+    /// Expression for the number of requests that wait, over all replicas.
+    pub queued: Option<String>,
+    /// Expression for the part of the scarcest resource in use, 0 to 1.
+    pub saturation: Option<String>,
+}
+
+/// Where it is read what a backend says of its own load. Of two that say the same, the first in this order counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadSpec {
+    /// A Prometheus server that knows it.
+    pub promql: Option<PromqlSource>,
+    /// Its own metrics.
+    pub metrics: Option<MetricsSource>,
+    /// Whether its answers carry ORCA reports.
+    pub orca: bool,
+    /// From one question to the next, jittered by up to a tenth.
+    pub interval: Duration,
+}
+
+impl LoadSpec {
+    /// Whether anything is read.
+    pub fn is_read(&self) -> bool {
+        self.promql.is_some() || self.metrics.is_some() || self.orca
+    }
+
+    /// Age from which a report is no report: a few questions may fail, and answers may be late, before what was said last is
+    /// forgotten.
+    pub fn report_age_max(&self) -> Duration {
+        self.interval.saturating_mul(3).max(Duration::from_secs(15))
+    }
+}
+
 /// One deployment of the model in one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
@@ -238,6 +301,9 @@ pub struct Backend {
     pub egress_usd_per_gb: Option<f64>,
     /// How its health is probed.
     pub probe: ProbeSpec,
+    /// Where its own report of its load is read.
+    #[serde(default)]
+    pub load: LoadSpec,
 }
 
 impl Backend {

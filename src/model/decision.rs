@@ -88,6 +88,10 @@ pub enum Cause {
     OverSlo,
     /// It is full.
     Capacity,
+    /// By its own report it is at its limit: it gets no more.
+    Saturated,
+    /// Nodes of it go away, as notices say.
+    Leaving,
     /// An operator drains it.
     Drained,
     /// An operator caps it.
@@ -117,6 +121,8 @@ impl fmt::Display for Cause {
             Cause::Unresolved => "its name resolves to no address",
             Cause::OverSlo => "its time to first byte is over the objective",
             Cause::Capacity => "it is at its capacity",
+            Cause::Saturated => "it reports that it is at its limit",
+            Cause::Leaving => "nodes of it go away",
             Cause::Drained => "an operator drains it",
             Cause::Capped => "an operator caps it",
             Cause::PinnedElsewhere => "an operator pins the traffic elsewhere",

@@ -18,8 +18,8 @@ pub mod table;
 pub mod units;
 
 pub use backend::{
-    Accelerator, Backend, Cloud, Endpoint, Interruptions, Managed, Node, Platform, ProbeSpec, Protocol,
-    Replicas, ZonePrice,
+    Accelerator, Backend, Cloud, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource, Node, Platform,
+    ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};

@@ -90,10 +90,24 @@ impl RateBasis {
 pub struct LoadReport {
     /// Replicas that are ready to serve; `None` if nothing says so.
     pub ready_replicas: Option<u32>,
-    /// Requests that wait there, over all replicas; `None` if nothing says so.
+    /// Requests that wait there, over all replicas or at one of them; `None` if nothing says so.
     pub queued: Option<f64>,
+    /// Whether `queued` was seen at one replica only: a sample.
+    #[serde(default)]
+    pub queued_at_one: bool,
+    /// Requests under way there, as this program counts, beyond those that were when `queued` was seen.
+    #[serde(default)]
+    pub arrived_since: f64,
     /// Part of its scarcest resource in use (KV cache, slots), 0 to 1; `None` if nothing says so.
     pub saturation: Option<f64>,
+}
+
+impl LoadReport {
+    /// Requests that wait there now, over all of `replicas`: as reported, and what has come since. `None` if nothing says so.
+    pub fn waiting(&self, replicas: f64) -> Option<f64> {
+        let at_each = if self.queued_at_one { replicas } else { 1.0 };
+        Some(self.queued? * at_each + self.arrived_since)
+    }
 }
 
 /// What is known about one backend of the route.

@@ -74,6 +74,10 @@ pub fn binding(decision: &Decision) -> Option<String> {
     let cost = |b: &Verdict| b.marginal_usd_per_1k.unwrap_or(f64::MAX);
     let known = decision.backends.iter().filter(|b| b.marginal_usd_per_1k.is_some());
     let cheapest = known.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    if let Some(cause @ (Cause::Saturated | Cause::Leaving)) = cheapest.limited_by {
+        let (backend, share) = (&cheapest.backend, percent(cheapest.share));
+        return Some(format!("{backend} would be the cheapest, but {cause} (it keeps {share} for now)"));
+    }
     let because = cheapest.limited_because()?;
     if cheapest.share >= cheapest.limit - 1e-9 {
         Some(format!(

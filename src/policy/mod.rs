@@ -6,7 +6,8 @@
 //! would have served goes to the cheapest of the rest. The *shares* follow the target, at once where they must, by the
 //! ramp where they may.
 //!
-//! Read in this order: [`site`] (what each backend may get and what it costs), [`allocate`] (filling from the cheapest
+//! Read in this order: [`site`] (what each backend may get and what it costs), `pressure` (what it reports
+//! of its limit), [`allocate`] (filling from the cheapest
 //! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
 
 pub mod allocate;
@@ -14,6 +15,7 @@ pub mod break_even;
 #[cfg(test)]
 mod capacity_tests;
 pub mod explain;
+mod pressure;
 pub mod ramp;
 pub mod site;
 pub mod state;
@@ -197,7 +199,7 @@ fn settle(
         wish.action != Action::Stay || (must.is_some() && leaves) || homecoming.released.is_some();
     if state.moving {
         state.moved_at = Some(step.now);
-        state.moving = !close(&state.shares, &state.target, DRIFT);
+        state.moving = !close(&state.shares, &state.target, DRIFT) && is_on_its_way(sites, state);
     }
     if wish.action != Action::Stay {
         return wish;
@@ -225,6 +227,13 @@ fn settle(
 struct Step {
     now: Timestamp,
     elapsed: Duration,
+}
+
+/// Whether anyone may grow towards its target. Where all who should are held, there is no move to wait for: what is held comes
+/// when it is held no longer.
+fn is_on_its_way(sites: &[Site], state: &State) -> bool {
+    let gain = |place: usize| state.target[place] - state.shares[place];
+    (0..sites.len()).any(|place| gain(place) > SHARE_EPSILON && sites[place].held_by.is_none())
 }
 
 /// Remembers who may not have its share now. Being full is no such reason: it comes and goes with the demand.
@@ -381,7 +390,7 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
         .map(|(i, site)| Verdict {
             backend: site.view.backend.id.clone(),
             eligible: site.may_serve,
-            limited_by: site.limited_by,
+            limited_by: site.kept_by(),
             share: state.shares[i],
             // Of one that may not serve the state remembers a target for the time after; now it has none.
             target: if site.may_serve { state.target[i] } else { 0.0 },

@@ -10,7 +10,10 @@ use crate::{
     },
 };
 
-use super::state::{State, Warmth};
+use super::{
+    pressure::{Ready, is_saturated},
+    state::{State, Warmth},
+};
 
 /// Live requests needed before their latency counts: below that one slow request would be a percentile.
 const SLO_SAMPLES_MIN: u64 = 20;
@@ -64,6 +67,8 @@ pub struct Site<'a> {
     pub ready_is_seen: bool,
     /// Share of the demand that would have to stay away for its queue to be gone within a minute; 0 where none is reported.
     pub queue_share: f64,
+    /// What keeps it from more than it has now, though not from its target: it comes when that is over.
+    pub held_by: Option<Cause>,
     /// Share that it shall prepare for beyond its target: replicas that did not come in time are asked for all the same.
     pub wished_share: f64,
     /// Its cost, when it is known. Only one that is trusted is a reason to move; any ranks backends when traffic must.
@@ -100,6 +105,11 @@ impl Site<'_> {
     /// Whether something other than its capacity keeps it from its share.
     pub fn barred(&self) -> bool {
         self.limited_by.is_some_and(|cause| cause != Cause::Capacity)
+    }
+
+    /// What keeps it from serving more, as people are told: a reason of the moment says more than a full house.
+    pub fn kept_by(&self) -> Option<Cause> {
+        if self.barred() { self.limited_by } else { self.held_by.or(self.limited_by) }
     }
 
     /// Notes that an operator pins traffic to others, unless something stronger keeps it from its share already.
@@ -213,6 +223,15 @@ pub fn survey<'a>(
         let over_slo = over_slo(policy, &snapshot.slo, view, overloaded, &mut state.over_slo_at[i], now);
         let stalled = room.stalled;
         let rules = snapshot.rulings.of(i);
+        let has = state.shares[i];
+        let wants = has.max(state.target[i]);
+        let ready = room.ready_rps.map(|rps| Ready { replicas: room.replicas, rps });
+        let saturated = is_saturated(policy, &snapshot.slo, &view.load, ready, &mut state.warmth[i], now);
+        let held_by = match () {
+            () if view.leaving > Share::ZERO && room.ready_share < wants => Some(Cause::Leaving),
+            () if saturated => Some(Cause::Saturated),
+            () => None,
+        };
         let mut site = Site {
             view,
             rules,
@@ -221,11 +240,14 @@ pub fn survey<'a>(
             may_serve: true,
             limit: room.limit,
             limited_by: (room.limit < 1.0).then_some(Cause::Capacity),
-            ready_share: room.ready_share,
+            ready_share: if saturated { room.ready_share.min(has) } else { room.ready_share },
             spill_share: room.spill_share,
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
-            queue_share: view.load.queued.unwrap_or(0.0) / QUEUE_GONE_WITHIN_SECONDS / demand_rps,
+            queue_share: view.load.waiting(room.replicas).unwrap_or(0.0)
+                / QUEUE_GONE_WITHIN_SECONDS
+                / demand_rps,
+            held_by,
             wished_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)
             } else {
@@ -362,6 +384,8 @@ struct Room {
     ready_rps: Option<f64>,
     /// Whether that was seen and not modelled.
     is_seen: bool,
+    /// Replicas that are ready; 1 without `replicas`.
+    replicas: f64,
     /// Share with all replicas that the autoscaler may have.
     most_share: f64,
     /// The largest attainable share: that, or what is ready where replicas do not come.
@@ -375,7 +399,7 @@ impl Room {
     /// the excess away, not all.
     fn is_overloaded(&self, view: &BackendView, own_load_rps: f64) -> bool {
         let full = self.ready_rps.is_some_and(|ready| own_load_rps + view.load_elsewhere_rps >= ready * FULL);
-        self.is_seen && (full || view.load.queued.is_some_and(|queued| queued > 0.0))
+        self.is_seen && (full || view.load.waiting(self.replicas).is_some_and(|waiting| waiting > 0.0))
     }
 }
 
@@ -395,6 +419,7 @@ fn room(
             spill_share: 1.0,
             ready_rps: None,
             is_seen: false,
+            replicas: 1.0,
             most_share: 1.0,
             limit: 1.0,
             stalled: false,
@@ -404,6 +429,7 @@ fn room(
     let reported = view.load.ready_replicas.map(|count| count.min(replicas.max));
     let ready = match reported {
         Some(count) => count,
+        None if reported_lately(policy, replicas, warmth, now) => warmth.ready.min(replicas.max),
         None if replicas.cold_start.is_zero() => replicas.max,
         None => running(replicas, warmth, own_load_rps + elsewhere),
     };
@@ -418,6 +444,7 @@ fn room(
         spill_share: share_of(ready_rps * SPILL_FROM),
         ready_rps: Some(ready_rps),
         is_seen: reported.is_some() || view.leaving > Share::ZERO,
+        replicas: f64::from(ready),
         most_share,
         limit: if stalled { ready_share.min(most_share) } else { most_share },
         stalled,
@@ -433,6 +460,13 @@ fn patience(replicas: &Replicas) -> Duration {
 /// Time after which a backend whose replicas did not come is counted on again.
 fn retry_after(policy: &Policy, replicas: &Replicas) -> Duration {
     policy.hold.max(replicas.cold_start * 2)
+}
+
+/// Whether a backend that reports no ready replicas now did so not long ago. So long it counts for what it reported: that a
+/// report is missing makes nothing ready. After that it is modelled.
+fn reported_lately(policy: &Policy, replicas: &Replicas, warmth: &Warmth, now: Timestamp) -> bool {
+    let silent = warmth.reported_at.map(|at| now.duration_since(at).unsigned_abs());
+    silent.is_some_and(|silent| silent < retry_after(policy, replicas))
 }
 
 /// Replicas that run: those that had their cold start, and what the present load needs.
@@ -478,6 +512,7 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
             // Half of it gone at once is an outage, not a fluctuation: others must prepare now.
             let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported;
             warmth.ready = reported;
+            warmth.reported_at = Some(now);
             warmth.idle_since = None;
             // Less does not make an autoscaler act.
             let enough = load <= replicas.capacity_rps(reported) * SPILL_FROM || need <= reported;
@@ -490,22 +525,33 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
             }
             continue;
         }
-        warmth.stalled_at = None;
+        if reported_lately(policy, replicas, warmth, now) {
+            // What was waited for is waited for anew when the model takes over.
+            (warmth.growing_since, warmth.idle_since) = (None, None);
+            continue;
+        }
+        (warmth.stalled_at, warmth.reported_at) = (None, None);
         warmth.ready = warmth.ready.clamp(replicas.min, replicas.max);
         if need > warmth.ready {
             warmth.idle_since = None;
             if waited(&mut warmth.growing_since, replicas.cold_start) {
-                *warmth = Warmth { ready: need, overloaded_at: warmth.overloaded_at, ..Warmth::default() };
+                *warmth = settled(need, warmth);
             }
         } else if need < warmth.ready {
             warmth.growing_since = None;
             if waited(&mut warmth.idle_since, policy.hold) {
-                *warmth = Warmth { ready: need, overloaded_at: warmth.overloaded_at, ..Warmth::default() };
+                *warmth = settled(need, warmth);
             }
         } else {
-            *warmth = Warmth { ready: need, overloaded_at: warmth.overloaded_at, ..Warmth::default() };
+            *warmth = settled(need, warmth);
         }
     }
+}
+
+/// So many replicas are ready and no others are wanted. What the backend reported of its limit stays.
+fn settled(ready: u32, Warmth { full_at, late_at, overloaded_at, .. }: &Warmth) -> Warmth {
+    let (full_at, late_at, overloaded_at) = (*full_at, *late_at, *overloaded_at);
+    Warmth { ready, full_at, late_at, overloaded_at, ..Warmth::default() }
 }
 
 #[cfg(test)]

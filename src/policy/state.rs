@@ -22,6 +22,15 @@ pub struct Warmth {
     /// When it was last seen to have more to do than it is ready for.
     #[serde(default)]
     pub overloaded_at: Option<Timestamp>,
+    /// When `ready` was last reported; for a while after it, the backend counts for no more than that.
+    #[serde(default)]
+    pub reported_at: Option<Timestamp>,
+    /// When the backend was last seen with its scarcest resource in use; `None` once it reported otherwise, or nothing for long.
+    #[serde(default)]
+    pub full_at: Option<Timestamp>,
+    /// The same of more requests waiting there than it works off in time.
+    #[serde(default)]
+    pub late_at: Option<Timestamp>,
 }
 
 /// What a decision hands to the next one. All vectors are parallel to `backends`.
@@ -94,7 +103,9 @@ impl State {
     /// A clock that was set back leaves times of the future behind; they become `now`, so that what waits for them waits
     /// once more and no longer.
     pub(super) fn advance_to(&mut self, now: Timestamp, max: Duration) -> Duration {
-        let times = self.over_slo_at.iter_mut().chain(std::iter::once(&mut self.moved_at));
+        let warmth =
+            self.warmth.iter_mut().flat_map(|w| [&mut w.reported_at, &mut w.full_at, &mut w.late_at]);
+        let times = self.over_slo_at.iter_mut().chain(std::iter::once(&mut self.moved_at)).chain(warmth);
         times.flatten().for_each(|at| *at = (*at).min(now));
         let elapsed = self
             .at

@@ -21,7 +21,10 @@ use super::{
     pick::ATTEMPTS_MAX,
     table::{Lane, Table, Target},
 };
-use crate::signals::traffic::{Meter, Outcome, RetryReason};
+use crate::signals::{
+    load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
+    traffic::{Meter, Outcome, RetryReason},
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -29,6 +32,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_TRADEWIND_BACKEND: HeaderName = HeaderName::from_static("x-tradewind-backend");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const LOAD_REPORT: HeaderName = HeaderName::from_static(ORCA_HEADER);
+const LOAD_REPORT_BIN: HeaderName = HeaderName::from_static(ORCA_HEADER_BIN);
+const LOAD_REPORT_WISH: HeaderName = HeaderName::from_static(ORCA_REQUEST_HEADER);
 
 /// Longest request id that is passed on; a longer one is replaced.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -269,6 +275,9 @@ impl ProxyHttp for Handler {
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
         if let Some(target) = ctx.target() {
             request.insert_header(header::HOST, target.authority.clone())?;
+            if target.tally.is_some() {
+                request.insert_header(LOAD_REPORT_WISH, HeaderValue::from_static("TEXT"))?;
+            }
         }
         Ok(())
     }
@@ -285,6 +294,14 @@ impl ProxyHttp for Handler {
         }
         if let Some(attempt) = ctx.attempt.as_mut() {
             attempt.failed = response.status.is_server_error();
+        }
+        if let Some(tally) = ctx.target().and_then(|target| target.tally.as_ref()) {
+            if let Some(report) = response.headers.get(&LOAD_REPORT) {
+                tally.note(report.as_bytes());
+                // How full a cluster is, is nobody's business outside.
+                response.remove_header(&LOAD_REPORT);
+            }
+            response.remove_header(&LOAD_REPORT_BIN);
         }
         response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
         let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.expose_routing);

@@ -13,7 +13,10 @@ use pingora_core::{
 use super::{matcher::Matcher, pick::Division};
 use crate::{
     model::{Backend, BackendId, Endpoint, Protocol, RouteId, RoutingTable},
-    signals::traffic::{Meter, Meters},
+    signals::{
+        load::Tally,
+        traffic::{Meter, Meters},
+    },
 };
 
 /// Longest wait for a TCP connection. Two SYNs are lost before it ends; a live cluster on another continent answers within
@@ -45,6 +48,8 @@ pub struct Target {
     pub id_header: HeaderValue,
     /// What the `Host` header of its requests says.
     pub authority: HeaderValue,
+    /// Where the reports of load go that its answers carry; `None` if none are read.
+    pub tally: Option<Arc<Tally>>,
     /// One for each address.
     peers: Box<[HttpPeer]>,
 }
@@ -114,7 +119,7 @@ impl Table {
 
     fn new(plan: &RoutingTable, meters: &Meters, expose_routing: bool, before: &Table) -> Table {
         let targets: Box<[Target]> =
-            plan.backends.iter().map(|entry| target(&entry.backend, &entry.addresses)).collect();
+            plan.backends.iter().map(|entry| target(&entry.backend, &entry.addresses, meters)).collect();
         let lanes = plan
             .routes
             .iter()
@@ -141,7 +146,7 @@ impl Table {
     }
 }
 
-fn target(backend: &Backend, addresses: &[SocketAddr]) -> Target {
+fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters) -> Target {
     let header = |text: &str| {
         HeaderValue::from_str(text)
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
@@ -150,6 +155,7 @@ fn target(backend: &Backend, addresses: &[SocketAddr]) -> Target {
         id: backend.id.clone(),
         id_header: header(backend.id.as_str()),
         authority: header(&backend.endpoint.authority()),
+        tally: backend.load.orca.then(|| meters.tally(&backend.id)),
         peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
     }
 }

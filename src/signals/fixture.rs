@@ -36,5 +36,6 @@ pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Back
             rise: 1,
             fall: 1,
         },
+        load: Default::default(),
     })
 }

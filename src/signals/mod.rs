@@ -1,6 +1,7 @@
 //! Where observations come from. Each ends in a field of the [`Snapshot`](crate::model::Snapshot).
 //!
 //! - [`prices`]: what a node costs, from AWS, Google Cloud and files; guarded against feeds that talk nonsense.
+//! - [`load`]: what backends report of themselves: ready replicas, queues, saturation.
 //! - [`notices`]: how often spot nodes are taken back, learned from the notices that arrive.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
@@ -9,8 +10,10 @@
 //! They run beside the request path and never in it. When one of them fails, what it said last stays, is marked, and ages
 //! into a stated fallback.
 
+mod client;
 #[cfg(test)]
 mod fixture;
+pub mod load;
 pub mod notices;
 pub mod prices;
 pub mod probes;

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use super::load::Tally;
 use crate::model::{BackendId, Live, RouteId, Timestamp};
 
 /// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
@@ -273,6 +274,7 @@ pub type MeterKey = (Option<RouteId>, Option<BackendId>);
 pub struct Meters {
     // Only the control loop and exporters come here; the request path holds its meters by Arc.
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
+    tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
 }
 
 impl Meters {
@@ -288,6 +290,24 @@ impl Meters {
         let mut list: Vec<_> = all.iter().map(|(key, meter)| (key.clone(), meter.clone())).collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
+    }
+
+    /// What the answers of a backend say of its load, made when first asked for.
+    pub fn tally(&self, backend: &BackendId) -> Arc<Tally> {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.entry(backend.clone()).or_default().clone()
+    }
+
+    /// Requests under way at each backend, of all routes.
+    pub fn in_flight_by_backend(&self) -> HashMap<BackendId, u64> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = HashMap::new();
+        for ((_, backend), meter) in all.iter() {
+            if let Some(backend) = backend {
+                *counts.entry(backend.clone()).or_default() += meter.in_flight();
+            }
+        }
+        counts
     }
 
     /// Requests under way at any backend.

@@ -12,6 +12,7 @@ use prometheus_client::{
 use crate::{
     model::{BackendId, Decision, Health, Override, OverrideKind, RouteId, Snapshot},
     signals::{
+        load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
         traffic::{Histogram, Meter, MeterKey},
@@ -25,6 +26,8 @@ pub struct View {
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
     /// The last snapshot and decision of every route.
     pub routes: Vec<(Snapshot, Decision)>,
+    /// What backends report of themselves; only those that are asked.
+    pub load: Vec<(BackendId, LoadStatus)>,
     /// Prices in use.
     pub prices: Vec<PriceReport>,
     /// How each source of prices is doing.
@@ -112,6 +115,7 @@ impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
         self.encode_traffic(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
+        self.encode_load(&mut encoder)?;
         self.encode_prices(&mut encoder)?;
         self.encode_notices(&mut encoder)?;
         self.encode_process(&mut encoder)
@@ -222,6 +226,48 @@ impl View {
         let mut spent = family(encoder, "tradewind_cost_usd", help, MetricType::Counter)?;
         for (route, backend, usd) in &self.spent_usd {
             spent.counter_f64(vec![("route", route.as_str()), ("backend", backend.as_str())], *usd)?;
+        }
+        Ok(())
+    }
+
+    fn encode_load(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        type Value = fn(&LoadStatus) -> Option<f64>;
+        let gauges: [(&str, &str, Value); 4] = [
+            (
+                "tradewind_load_report_age_seconds",
+                "Age of the report in use; absent when there is none",
+                |load| load.age_seconds,
+            ),
+            ("tradewind_ready_replicas", "Ready replicas as reported; absent if unknown", |load| {
+                load.ready_replicas.map(f64::from)
+            }),
+            ("tradewind_backend_queued", "Requests that wait as reported; absent if unknown", |load| {
+                load.queued
+            }),
+            (
+                "tradewind_backend_saturation",
+                "Part of the scarcest resource in use as reported; absent if unknown",
+                |load| load.saturation,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let mut gauge = family(encoder, name, help, MetricType::Gauge)?;
+            for (backend, load) in &self.load {
+                if let Some(value) = value(load) {
+                    gauge.gauge(vec![("backend", backend.as_str())], value)?;
+                }
+            }
+        }
+        let help = "1 if the last question for the load failed";
+        let mut failing = family(encoder, "tradewind_load_failing", help, MetricType::Gauge)?;
+        for (backend, load) in &self.load {
+            let value = f64::from(u8::from(!load.faults.is_empty()));
+            failing.gauge(vec![("backend", backend.as_str())], value)?;
+        }
+        let help = "Part of the ready replicas that goes away, by the notices received";
+        let mut leaving = family(encoder, "tradewind_backend_leaving", help, MetricType::Gauge)?;
+        for view in self.views() {
+            leaving.gauge(vec![("backend", view.backend.id.as_str())], view.leaving.get())?;
         }
         Ok(())
     }

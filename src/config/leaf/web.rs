@@ -1,7 +1,7 @@
 //! What the file says of HTTP: URLs, hosts, paths and headers.
 
 use super::Leaf;
-use crate::model::{Endpoint, HostPattern, PathPattern};
+use crate::model::{Endpoint, HostPattern, PathPattern, Url};
 
 /// Whether this is an IP address or a host name of letters, digits, `-` and `_`.
 fn is_host(host: &str) -> bool {
@@ -100,6 +100,70 @@ impl Leaf for ProbePath {
     }
     fn show(&self) -> String {
         self.0.clone()
+    }
+}
+
+/// Reads a URL of a host with or without a path. `what` it should be, for the error.
+fn url(text: &str, what: &str) -> Result<Url, String> {
+    if text.contains('@') {
+        return Err("the URL holds a user name or password (not shown here): expected none".into());
+    }
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    let wrong = || {
+        format!(
+            "`{shown}` is not {what}: expected http://HOST or https://HOST, with :PORT and /PATH if needed"
+        )
+    };
+    let start = text.find("://").ok_or_else(wrong)? + 3;
+    let host_end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
+    let endpoint = Endpoint::parse(&text[..host_end]).map_err(|_| wrong())?;
+    let path = if host_end == text.len() { "/" } else { &text[host_end..] };
+    ProbePath::parse(path).map(|ProbePath(path)| Url { endpoint, path }).map_err(|_| wrong())
+}
+
+/// Where metrics are read: a path on the backend, or a URL.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) enum LoadPlace {
+    Path(String),
+    Url(Url),
+}
+
+impl Leaf for LoadPlace {
+    const FORMAT: &'static str = "tradewind-load-place";
+    const EXAMPLES: &'static [&'static str] = &["/metrics", "http://10.0.0.7:9100/metrics"];
+    fn parse(text: &str) -> Result<Self, String> {
+        match ProbePath::parse(text) {
+            Ok(ProbePath(path)) => Ok(LoadPlace::Path(path)),
+            Err(_) if text.contains("://") => url(text, "the URL of metrics").map(LoadPlace::Url),
+            Err(_) => Err(format!(
+                "`{text}` is not a place of metrics: expected a path that begins with `/`, or a URL"
+            )),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            LoadPlace::Path(path) => path.clone(),
+            LoadPlace::Url(url) => url.to_string(),
+        }
+    }
+}
+
+/// A server with an HTTP API: a URL, whose path stands before that of the API.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct ServerUrl(pub(in crate::config) Url);
+
+impl Leaf for ServerUrl {
+    const FORMAT: &'static str = "tradewind-server-url";
+    const EXAMPLES: &'static [&'static str] = &["http://prometheus:9090"];
+    fn parse(text: &str) -> Result<Self, String> {
+        let url = url(text, "the URL of a server")?;
+        match text.contains('?') {
+            true => Err(format!("`{}?...` has a query, but the expressions say what is asked", url.endpoint)),
+            false => Ok(ServerUrl(url)),
+        }
+    }
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 
@@ -220,6 +284,18 @@ mod tests {
         for leaky in ["http://bob:hunter2@x", "http://x/?key=hunter2", "http://bob:hunter2@"] {
             assert!(!Endpoint::parse(leaky).expect_err(leaky).contains("hunter2"), "{leaky}");
         }
+    }
+
+    #[test]
+    fn places_of_metrics_and_servers() {
+        let place = LoadPlace::parse("https://agg.example.com:9100/metrics?a=b");
+        let endpoint = Endpoint { tls: true, host: "agg.example.com".into(), port: 9100 };
+        assert_eq!(place, Ok(LoadPlace::Url(Url { endpoint, path: "/metrics?a=b".into() })));
+        assert_eq!(LoadPlace::parse("/metrics"), Ok(LoadPlace::Path("/metrics".into())));
+        round_trips::<LoadPlace>(&["/metrics?x=1", "http://[::1]:9100/m", "http://x"]);
+        round_trips::<ServerUrl>(&["http://prometheus:9090", "https://mimir/prometheus"]);
+        refuses::<LoadPlace>(&["", "metrics", "ftp://x/m", "http://", "http://x/a b", "http://bob:pw@x/m"]);
+        refuses::<ServerUrl>(&["", "/prometheus", "prometheus:9090", "http://x?query=1", "http://x/#a"]);
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl Rules<'_, '_> {
             managed,
             egress_usd_per_gb: written.egress_usd_per_gb,
             probe: self.probe(&path, &written.probe),
+            load: self.load(&path, written),
             id,
         }
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::leaf::{ProbePath, Rate, Text},
+    super::leaf::{LoadPlace, ProbePath, Rate, ServerUrl, Text},
     seconds,
 };
 use crate::model::{Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
@@ -56,6 +56,9 @@ pub(in crate::config) struct Backend {
     /// Its capacity. Without it, what the backend costs is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::config) replicas: Option<Replicas>,
+    /// Where it is read how much it has to do. Without it, that is modelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) load: Option<Load>,
     /// What 10^9 bytes on the way to the client cost, in USD. Unless given, what the tables of fees say about the way from
     /// its region, by way of `location`; for `other` 0.
     #[schemars(range(min = 0))]
@@ -87,6 +90,42 @@ impl Default for Probe {
     fn default() -> Probe {
         Probe { path: None, interval: seconds(5), timeout: None, rise: 2, fall: 2 }
     }
+}
+
+/// Where it is read how much a backend has to do (see load.md).
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "metrics": "/metrics" }]))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Load {
+    /// Where metrics are read: a path for those of its own server, which are taken for those of one replica; or a URL, which
+    /// is taken to speak for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) metrics: Option<Text<LoadPlace>>,
+    /// Whether to read ORCA reports in the headers of its answers.
+    #[serde(default)]
+    pub(in crate::config) orca: bool,
+    /// A Prometheus server, for the expressions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) prometheus: Option<Text<ServerUrl>>,
+    /// PromQL for the number of its ready replicas.
+    #[schemars(length(min = 1), extend("examples" = ["sum(kube_deployment_status_replicas_ready{deployment='llama'})"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) ready: Option<String>,
+    /// PromQL for the number of requests that wait there, over all replicas.
+    #[schemars(length(min = 1), extend("examples" = ["sum(vllm:num_requests_waiting{service='llama'})"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) queued: Option<String>,
+    /// PromQL for the part of its scarcest resource in use, 0 to 1.
+    #[schemars(length(min = 1), extend("examples" = ["avg(vllm:kv_cache_usage_perc{service='llama'})"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) saturation: Option<String>,
+    /// From one question to the next; at least 100ms.
+    #[serde(default = "five_seconds")]
+    pub(in crate::config) interval: Text<Duration>,
+}
+
+fn five_seconds() -> Text<Duration> {
+    seconds(5)
 }
 
 /// The machine under a replica.

@@ -10,8 +10,10 @@ use std::{
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::{Lost, Notice, assumed::ASSUMED_WEIGHT_NODE_HOURS, assumed_per_node_hour};
-use crate::model::{Backend, BackendId, Cloud, InterruptionRate, RateBasis, Timestamp};
+use super::{
+    Lost, Notice, assumed::ASSUMED_WEIGHT_NODE_HOURS, assumed_per_node_hour, departures::Departures,
+};
+use crate::model::{Backend, BackendId, Cloud, InterruptionRate, RateBasis, Share, Timestamp};
 
 /// What arrives again within this time under the same name counts once: senders restart, and send again.
 const SAME_EVENT_WITHIN: Duration = Duration::from_secs(3600);
@@ -54,6 +56,8 @@ pub struct NoticeBoard {
     pub(super) records: BTreeMap<BackendId, Record>,
     /// Names of events, oldest first.
     pub(super) events: VecDeque<Event>,
+    /// Nodes that go.
+    pub(super) departures: Departures,
 }
 
 /// What was observed of one backend, faded.
@@ -113,6 +117,21 @@ impl NoticeBoard {
         Outcome::Counted { nodes }
     }
 
+    /// Takes capacity from a backend whose nodes are taken back, from `now` until they are gone and replaced. `dated`: whether
+    /// the notice says when they go. Call it for each notice that [`record`](Self::record) counted.
+    pub fn note_departure(&mut self, notice: &Notice, dated: bool, backend: &Backend, now: Timestamp) {
+        let spot_nodes = self.nodes.get(&backend.id).copied().unwrap_or(0.0);
+        let spot = backend.node.as_ref().map_or(0.0, |node| node.spot.get());
+        let nodes = if spot > 0.0 { spot_nodes / spot } else { 0.0 };
+        self.departures.add(notice, dated, backend, nodes, now);
+    }
+
+    /// Part of a backend's ready replicas that goes away, or went and is not replaced yet. Several notices add up: each takes
+    /// its part of what the others leave. `ready_seen_at`: when its ready replicas were last counted.
+    pub fn leaving(&self, backend: &BackendId, ready_seen_at: Option<Timestamp>, now: Timestamp) -> Share {
+        self.departures.leaving(backend, ready_seen_at, now)
+    }
+
     /// Accounts for the time since the last look, with the nodes that were there then, and takes down those that are there
     /// now: spot nodes by backend; one that is not named has none. Call it in every turn: what lies between two calls more
     /// than 10 minutes apart counts as not observed.
@@ -166,6 +185,7 @@ impl NoticeBoard {
     fn forget(&mut self, now: Timestamp) {
         // What is left by then moves no rate by a thousandth of what it moved at first.
         let faded = HALF_LIFE * 10;
+        self.departures.forget(now);
         self.records.retain(|_, record| since_then(record.last, now).is_none_or(|age| age <= faded));
         while self.events.front().is_some_and(|event| {
             self.events.len() > EVENTS_MAX

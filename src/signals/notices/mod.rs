@@ -12,6 +12,7 @@ use crate::model::{BackendId, Share, Timestamp};
 mod arrival;
 mod assumed;
 mod board;
+mod departures;
 mod saved;
 mod termination_handler;
 #[cfg(test)]

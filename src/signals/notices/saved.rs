@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     NoticeBoard,
     board::{EVENTS_MAX, Event, Record},
+    departures::Departures,
 };
 use crate::model::{BackendId, Timestamp};
 
@@ -17,6 +18,8 @@ struct Saved {
     seen_until: Option<Timestamp>,
     records: Vec<SavedRecord>,
     events: Vec<SavedEvent>,
+    #[serde(default)]
+    departures: Departures,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,6 +62,7 @@ impl NoticeBoard {
             seen_until: self.seen_until,
             records: self.records.iter().map(record).collect(),
             events: self.events.iter().map(event).collect(),
+            departures: self.departures.clone(),
         })
     }
 
@@ -75,7 +79,7 @@ impl NoticeBoard {
         }
         // Here and below: where a clock was ahead when this was saved, time goes on from now.
         let seen_until = saved.seen_until.map(|at| at.min(now));
-        let mut board = NoticeBoard { seen_until, ..NoticeBoard::default() };
+        let mut board = NoticeBoard { seen_until, departures: saved.departures, ..NoticeBoard::default() };
         for SavedRecord { backend, interruptions, node_hours, last } in saved.records {
             let sound = |value: f64| value.is_finite() && value >= 0.0;
             if !sound(interruptions) || !sound(node_hours) {

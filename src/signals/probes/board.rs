@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    client::{Target, Timing},
     standing::Standing,
+    target::{Target, Timing},
 };
 use crate::{
     model::{Backend, BackendId, Health, ProbeSpec, ProbeView, Timestamp},

@@ -1,8 +1,8 @@
 //! Whether a backend answers, and how fast: active probes, one task a backend.
 
 mod board;
-mod client;
 mod standing;
+mod target;
 #[cfg(test)]
 mod tests;
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 
-use super::client::Timing;
+use super::target::Timing;
 use crate::model::{Health, ProbeSpec, ProbeView, Timestamp};
 
 /// Weight of the newest probe in the smoothed times: after five probes a step has arrived to five sixths.

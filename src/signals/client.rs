@@ -1,4 +1,5 @@
-//! One probe: resolve, connect, shake hands, ask.
+//! One GET over a connection of its own: resolve, connect, shake hands, ask. For what is asked beside the traffic: probes,
+//! reports of load.
 
 use std::{
     future::Future,
@@ -8,8 +9,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Empty;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -23,68 +25,111 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    model::{Backend, Endpoint, Protocol},
+    model::{Endpoint, Protocol},
     signals::{resolve::Lookup, task::OwnedTask},
 };
 
-/// How a probe introduces itself.
+/// How it introduces itself.
 const USER_AGENT: &str = concat!("tradewind/", env!("CARGO_PKG_VERSION"), " probe");
 
-/// Largest response header that a probe reads. A health check needs far less; more is an attack on this process.
+/// Largest response header that is read. A health check needs far less; more is an attack on this process.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 
-/// What a successful probe measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Timing {
-    /// TCP and TLS.
-    pub(super) connect: Duration,
-    /// From the start of the connection to the header of the answer; `None` when only connecting.
-    pub(super) first_byte: Option<Duration>,
+/// How much of an answer's body is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Body {
+    /// Nothing: the header says it all.
+    Unread,
+    /// All of it, at most so many bytes.
+    UpTo(usize),
 }
 
-/// What to probe, made ready once.
-pub(super) struct Target {
+/// An answer, and the times until it came.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    /// TCP and TLS.
+    pub(super) connect: Duration,
+    /// From the start of the connection to the header of the answer.
+    pub(super) first_byte: Duration,
+    /// Its status.
+    pub(super) status: StatusCode,
+    /// Its body; empty if it was not to be read.
+    pub(super) body: Bytes,
+}
+
+/// When a connection began, how long it took, and until when all must be done.
+struct Times {
+    started: Instant,
+    connect: Duration,
+    deadline: Instant,
+}
+
+/// Whom to ask, made ready once.
+pub(super) struct Client {
     endpoint: Endpoint,
     protocol: Protocol,
-    path: Option<String>,
     timeout: Duration,
     tls: Option<Result<(TlsConnector, ServerName<'static>), String>>,
 }
 
-impl Target {
-    /// May read the system's certificates: call it where blocking is allowed.
-    pub(super) fn new(backend: &Backend) -> Target {
-        Target {
-            endpoint: backend.endpoint.clone(),
-            protocol: backend.protocol,
-            path: backend.probe.path.clone(),
-            timeout: backend.probe.timeout,
-            tls: backend.endpoint.tls.then(|| tls(backend)),
+impl Client {
+    /// `ca`: certificates (DER) that the server's must chain to; empty for the system's. May read those: call it where
+    /// blocking is allowed.
+    pub(super) fn new(endpoint: &Endpoint, protocol: Protocol, ca: &[Vec<u8>], timeout: Duration) -> Client {
+        Client {
+            endpoint: endpoint.clone(),
+            protocol,
+            timeout,
+            tls: endpoint.tls.then(|| tls(endpoint, protocol, ca)),
         }
     }
 
-    /// Probes once. The timeout covers everything, resolving included.
+    /// Connects and shakes hands, and nothing else. The timeout covers everything, resolving included.
     ///
     /// # Errors
     /// What failed and how, in a few words for a status line.
-    pub(super) async fn probe(&self, lookup: &mut Lookup) -> Result<Timing, String> {
+    pub(super) async fn reach(&self, lookup: &mut Lookup) -> Result<Duration, String> {
         let deadline = Instant::now() + self.timeout;
-        let addresses = lookup.addresses(&self.endpoint, deadline).await?;
-        let (tcp, started) = self.connect(&addresses, deadline).await?;
-        let Some(tls) = &self.tls else {
-            let connect = started.elapsed();
+        let (tcp, started) = self.open(lookup, deadline).await?;
+        if self.tls.is_some() {
+            self.shake_hands(tcp, deadline).await?;
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Asks for `path`. The timeout covers everything, from resolving to the last byte of the body.
+    ///
+    /// # Errors
+    /// As for [`reach`](Self::reach); also when the body is longer than it may be. A status is no error.
+    pub(super) async fn get(&self, path: &str, body: Body, lookup: &mut Lookup) -> Result<Reply, String> {
+        let deadline = Instant::now() + self.timeout;
+        let (tcp, started) = self.open(lookup, deadline).await?;
+        if self.tls.is_none() {
             let http2 = self.protocol == Protocol::Http2;
-            return self.ask(tcp, http2, started, connect, deadline).await;
-        };
+            let times = Times { started, connect: started.elapsed(), deadline };
+            return self.ask(path, body, tcp, http2, times).await;
+        }
+        let stream = self.shake_hands(tcp, deadline).await?;
+        let http2 = self.agreed_on_http2(&stream)?;
+        let times = Times { started, connect: started.elapsed(), deadline };
+        self.ask(path, body, stream, http2, times).await
+    }
+
+    async fn open(&self, lookup: &mut Lookup, deadline: Instant) -> Result<(TcpStream, Instant), String> {
+        let addresses = lookup.addresses(&self.endpoint, deadline).await?;
+        self.connect(&addresses, deadline).await
+    }
+
+    async fn shake_hands(&self, tcp: TcpStream, deadline: Instant) -> Result<TlsStream<TcpStream>, String> {
+        let Some(tls) = &self.tls else { return Err("TLS: this endpoint has none".into()) };
         let (connector, name) = tls.as_ref().map_err(Clone::clone)?;
         let handshake = connector.connect(name.clone(), tcp);
         let stream = self
             .within(deadline, "in the TLS handshake", handshake)
             .await?
             .map_err(|error| format!("TLS handshake: {error}"))?;
-        let connect = started.elapsed();
-        let http2 = self.agreed_on_http2(&stream)?;
-        self.ask(stream, http2, started, connect, deadline).await
+        self.agreed_on_http2(&stream)?;
+        Ok(stream)
     }
 
     /// The first of `addresses` that accepts a connection, and when connecting to it began.
@@ -125,27 +170,41 @@ impl Target {
 
     async fn ask(
         &self,
+        path: &str,
+        body: Body,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         http2: bool,
-        started: Instant,
-        connect: Duration,
-        deadline: Instant,
-    ) -> Result<Timing, String> {
-        let Some(path) = &self.path else { return Ok(Timing { connect, first_byte: None }) };
+        Times { started, connect, deadline }: Times,
+    ) -> Result<Reply, String> {
         let waiting_for = format!("waiting for the answer to GET {path}");
-        let status = self.within(deadline, &waiting_for, self.get(path, stream, http2)).await??;
-        if !status.is_success() {
-            return Err(format!("HTTP {} to GET {path}", status.as_u16()));
-        }
-        Ok(Timing { connect, first_byte: Some(started.elapsed()) })
+        let (response, _connection) =
+            self.within(deadline, &waiting_for, self.send(path, stream, http2)).await??;
+        let (first_byte, status) = (started.elapsed(), response.status());
+        let body = match body {
+            Body::Unread => Bytes::new(),
+            Body::UpTo(bytes_max) => {
+                let reading = format!("in the body of the answer to GET {path}");
+                let whole = Limited::new(response.into_body(), bytes_max).collect();
+                let whole =
+                    self.within(deadline, &reading, whole).await?.map_err(|error| match error
+                        .is::<LengthLimitError>()
+                    {
+                        true => format!("GET {path}: the body is longer than {bytes_max} bytes"),
+                        false => format!("GET {path}: {}", chain(&*error)),
+                    })?;
+                whole.to_bytes()
+            }
+        };
+        Ok(Reply { connect, first_byte, status, body })
     }
 
-    async fn get(
+    /// The head of the answer, and the connection, which ends when it is dropped: it serves one request.
+    async fn send(
         &self,
         path: &str,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         http2: bool,
-    ) -> Result<StatusCode, String> {
+    ) -> Result<(Response<Incoming>, OwnedTask), String> {
         let failed = |error: hyper::Error| format!("GET {path}: {}", chain(&error));
         let authority = self.endpoint.authority();
         let request = Request::get(if http2 { format!("{}{path}", self.endpoint) } else { path.to_owned() })
@@ -158,13 +217,12 @@ impl Target {
         };
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| format!("GET {path}: {error}"))?;
         let io = TokioIo::new(stream);
-        // Dropped with this future, whatever becomes of it: the connection serves one probe.
-        let _connection;
+        let driver;
         let response = if http2 {
             let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
             builder.max_header_list_size(HEADER_BYTES_MAX as u32);
             let (mut sender, connection) = builder.handshake(io).await.map_err(failed)?;
-            _connection = OwnedTask::spawn(async move {
+            driver = OwnedTask::spawn(async move {
                 let _ = connection.await;
             });
             sender.send_request(request).await
@@ -172,12 +230,12 @@ impl Target {
             let mut builder = hyper::client::conn::http1::Builder::new();
             builder.max_buf_size(HEADER_BYTES_MAX);
             let (mut sender, connection) = builder.handshake(io).await.map_err(failed)?;
-            _connection = OwnedTask::spawn(async move {
+            driver = OwnedTask::spawn(async move {
                 let _ = connection.await;
             });
             sender.send_request(request).await
         };
-        Ok(response.map_err(failed)?.status())
+        Ok((response.map_err(failed)?, driver))
     }
 
     async fn within<T>(
@@ -205,11 +263,15 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn tls(backend: &Backend) -> Result<(TlsConnector, ServerName<'static>), String> {
-    let host = &backend.endpoint.host;
+fn tls(
+    endpoint: &Endpoint,
+    protocol: Protocol,
+    ca: &[Vec<u8>],
+) -> Result<(TlsConnector, ServerName<'static>), String> {
+    let host = &endpoint.host;
     let name = ServerName::try_from(host.clone())
         .map_err(|error| format!("TLS: `{host}` cannot be in a certificate: {error}"))?;
-    let roots = if backend.ca.is_empty() { system_roots()? } else { own_roots(&backend.ca)? };
+    let roots = if ca.is_empty() { system_roots()? } else { own_roots(ca)? };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -217,7 +279,7 @@ fn tls(backend: &Backend) -> Result<(TlsConnector, ServerName<'static>), String>
         .with_root_certificates(roots)
         .with_no_client_auth();
     // What traffic would offer, so that the probe takes the same way.
-    config.alpn_protocols = match backend.protocol {
+    config.alpn_protocols = match protocol {
         Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Protocol::Http1 => vec![b"http/1.1".to_vec()],
         Protocol::Http2 => vec![b"h2".to_vec()],

@@ -1,0 +1,51 @@
+//! One probe: connect, or connect and ask.
+
+use std::time::Duration;
+
+use crate::{
+    model::Backend,
+    signals::{
+        client::{Body, Client},
+        resolve::Lookup,
+    },
+};
+
+/// What a successful probe measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Timing {
+    /// TCP and TLS.
+    pub(super) connect: Duration,
+    /// From the start of the connection to the header of the answer; `None` when only connecting.
+    pub(super) first_byte: Option<Duration>,
+}
+
+/// What to probe, made ready once.
+pub(super) struct Target {
+    client: Client,
+    path: Option<String>,
+}
+
+impl Target {
+    /// May read the system's certificates: call it where blocking is allowed.
+    pub(super) fn new(backend: &Backend) -> Target {
+        Target {
+            client: Client::new(&backend.endpoint, backend.protocol, &backend.ca, backend.probe.timeout),
+            path: backend.probe.path.clone(),
+        }
+    }
+
+    /// Probes once. The timeout covers everything, resolving included.
+    ///
+    /// # Errors
+    /// What failed and how, in a few words for a status line.
+    pub(super) async fn probe(&self, lookup: &mut Lookup) -> Result<Timing, String> {
+        let Some(path) = &self.path else {
+            return Ok(Timing { connect: self.client.reach(lookup).await?, first_byte: None });
+        };
+        let reply = self.client.get(path, Body::Unread, lookup).await?;
+        if !reply.status.is_success() {
+            return Err(format!("HTTP {} to GET {path}", reply.status.as_u16()));
+        }
+        Ok(Timing { connect: reply.connect, first_byte: Some(reply.first_byte) })
+    }
+}

@@ -7,6 +7,7 @@
 //! - [`policy`]: `decide(policy, snapshot, state, now)`. Pure.
 //! - [`chart`]: pieces of pictures. Pure.
 //! - [`plan`]: what a month costs under each strategy of providing capacity. Pure.
+//! - [`record`]: what the journal keeps of decisions and of money. Pure.
 //! - [`config`]: the TOML file, checked as a whole. Knows files; nobody else does.
 //! - [`simulate`]: a virtual world around the same `decide`: what it saves on real history, beside others and the optimum.
 //! - [`store`]: what outlives a restart.
@@ -29,6 +30,8 @@ pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod proxy;
+pub mod record;
+pub mod report;
 pub mod signals;
 pub mod simulate;
 pub mod store;

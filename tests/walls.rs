@@ -149,7 +149,7 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
         "println!",
         "tracing::",
     ];
-    for name in ["model", "cost", "policy", "plan"] {
+    for name in ["model", "cost", "policy", "plan", "record", "report"] {
         let sources = room(name);
         assert!(!sources.is_empty());
         for (path, code) in sources {
@@ -162,11 +162,13 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
 #[test]
 fn imports_run_one_way() {
     // What each room may import beside itself; `demo` and `cli` are on top.
-    let may: [(&str, &[&str]); 12] = [
+    let may: [(&str, &[&str]); 14] = [
         ("model", &[]),
         ("cost", &["model"]),
         ("policy", &["model", "cost"]),
         ("plan", &["model", "cost", "chart"]),
+        ("record", &["model", "cost", "policy"]),
+        ("report", &["model", "policy", "record", "chart"]),
         ("simulate", &["model", "cost", "policy", "plan", "chart"]),
         ("signals", &["model"]),
         ("store", &["model"]),
@@ -177,7 +179,18 @@ fn imports_run_one_way() {
         ("telemetry", &["model", "signals", "config"]),
         (
             "control",
-            &["model", "cost", "policy", "signals", "store", "proxy", "config", "admin", "telemetry"],
+            &[
+                "model",
+                "cost",
+                "policy",
+                "record",
+                "signals",
+                "store",
+                "proxy",
+                "config",
+                "admin",
+                "telemetry",
+            ],
         ),
     ];
     let mut wrong = Vec::new();

@@ -14,8 +14,8 @@ use crate::{
     admin::views::LastMove,
     config::Settings,
     model::{
-        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, LoadReport, Override, Route,
-        RouteEntry, RouteId, RoutingTable, Share, Snapshot, Timestamp,
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, LoadReport, Override, Policy,
+        Route, RouteEntry, RouteId, RoutingTable, Share, Snapshot, Timestamp,
     },
     policy::{self, State},
     signals::{
@@ -48,6 +48,9 @@ pub(super) struct Signals {
 pub(super) struct RoutePicture {
     pub(super) snapshot: Snapshot,
     pub(super) decision: Decision,
+    /// With the policy and the snapshot, all that the decision was made from.
+    pub(super) before: State,
+    pub(super) policy: Arc<Policy>,
     pub(super) last_move: Option<LastMove>,
 }
 
@@ -108,7 +111,7 @@ impl Brain {
         for (route, snapshot) in settings.routes.iter().zip(snapshots) {
             let state = self.memory.states.entry(route.id.clone()).or_default();
             let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
-            *state = next;
+            let before = std::mem::replace(state, next);
             for (view, nodes) in snapshot.backends.iter().zip(policy::site::spot_nodes(&snapshot, state)) {
                 // Every route models all of the backend's load; what one of them keeps warm runs for all.
                 let most = spot_nodes.entry(view.backend.id.clone()).or_default();
@@ -120,7 +123,8 @@ impl Brain {
             }
             self.account(route, &decision, signals);
             let last_move = self.memory.last_moves.get(&route.id).cloned();
-            routes.push(RoutePicture { snapshot, decision, last_move });
+            let policy = route.policy.clone();
+            routes.push(RoutePicture { snapshot, decision, before, policy, last_move });
         }
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);

@@ -64,7 +64,7 @@ impl Desk for Control {
     fn explain(&self, route: &str) -> Option<Explanation> {
         let now = Timestamp::now();
         let picture = self.picture.load();
-        let RoutePicture { snapshot, decision, last_move } =
+        let RoutePicture { snapshot, decision, last_move, .. } =
             picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
         let routes = &self.active.load().settings.routes;
         let configured = routes.iter().find(|r| r.id == snapshot.route);

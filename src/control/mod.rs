@@ -2,10 +2,11 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs`
-//! (what is written to disk).
+//! `brain.rs` (one turn), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` `scribe.rs` and
+//! `chains.rs` (what is written to disk).
 
 mod brain;
+mod chains;
 mod desk;
 mod notices;
 mod reload;
@@ -34,9 +35,11 @@ use crate::{
     },
     policy::explain,
     proxy::Publisher,
+    record::{self, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
+use chains::DecisionNote;
 use notices::Intake;
 use reload::{Feed, FileMark};
 use scribe::{Note, Scribe};
@@ -131,7 +134,7 @@ impl Control {
         }
         drop(published);
 
-        let moved = self.tell(&turn.routes, now);
+        let moved = self.tell(&turn.routes, active.generation, now);
         let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
         if moved || due {
             self.save_memory(brain);
@@ -153,10 +156,11 @@ impl Control {
     }
 
     /// Journals and logs what changed; says whether traffic moved or still moves.
-    fn tell(&self, routes: &[RoutePicture], now: Timestamp) -> bool {
+    fn tell(&self, routes: &[RoutePicture], generation: u64, now: Timestamp) -> bool {
         let mut told = lock(&self.told);
         let mut moved = false;
-        for RoutePicture { snapshot, decision, .. } in routes {
+        for picture in routes {
+            let RoutePicture { snapshot, decision, .. } = picture;
             let route = &snapshot.route;
             let code = decision.reason.code();
             let is_move = explain::is_move(decision);
@@ -173,13 +177,7 @@ impl Control {
                 log_move(route, decision);
             }
             if is_move || news {
-                let body = json!({
-                    "action": decision.action,
-                    "summary": explain::summary(decision),
-                    "decision": decision,
-                    "snapshot": snapshot,
-                });
-                self.note(now, EntryKind::Decision, Some(route.clone()), body);
+                self.note_decision(picture, generation, now);
             }
             for view in &snapshot.backends {
                 let backend = &view.backend.id;
@@ -245,6 +243,22 @@ impl Control {
             "why": why,
         });
         self.note(now, EntryKind::Price, None, body);
+    }
+
+    /// Journals a decision with all that it takes to make it again.
+    fn note_decision(&self, picture: &RoutePicture, generation: u64, at: Timestamp) {
+        let RoutePicture { snapshot, decision, before, policy, .. } = picture;
+        let body = json!({
+            "action": decision.action,
+            "summary": explain::summary(decision),
+            "code": record::code_version(),
+            "policy_version": policy_version(policy),
+            "decision": decision,
+        });
+        let inputs = json!({ "policy": policy, "snapshot": snapshot, "state": before });
+        let route = snapshot.route.clone();
+        let serde_json::Value::Object(body) = body else { return };
+        self.scribe.note(Note::Decision(Box::new(DecisionNote { at, route, generation, body, inputs })));
     }
 
     fn note(&self, at: Timestamp, kind: EntryKind, route: Option<RouteId>, body: serde_json::Value) {

@@ -5,12 +5,15 @@
 //! state to go wrong: files that an operator deletes to make room, a line cut short by a crash or by a full disk.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+pub mod archive;
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
@@ -33,6 +36,8 @@ const CURRENT: &str = "current.jsonl";
 pub enum EntryKind {
     /// What was decided for a route.
     Decision,
+    /// What the requests of a route came to since the account before.
+    Account,
     /// An override was given, ended or expired.
     Override,
     /// The configuration was loaded, or refused.
@@ -133,6 +138,13 @@ impl Default for JournalQuery {
     }
 }
 
+/// Where a line was written. A file that has been deleted may leave its number to the next one, which is shorter then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    file: u64,
+    end: u64,
+}
+
 /// A journal in a directory of its own. One process at a time may write it: hold the [`super::LocalDir`] it lies in.
 #[derive(Debug)]
 pub struct Journal {
@@ -188,18 +200,33 @@ impl Journal {
         Ok(entries)
     }
 
-    fn append_line(&self, entry: &JournalEntry, durable: bool) -> Result<(), StoreError> {
-        let refused = |why| StoreError::Refused { what: "a journal entry".into(), why };
-        let mut line = serde_json::to_vec(entry).map_err(|e| refused(e.to_string()))?;
-        if line.len() > LINE_BYTES_MAX {
-            return Err(refused(format!(
-                "it has {} bytes; at most {LINE_BYTES_MAX} are allowed",
-                line.len()
-            )));
-        }
-        line.push(b'\n');
-
+    /// Adds a line that makes sense only beside an earlier one of the same file, or `whole`, which needs none: `short` is
+    /// taken if the line that it names is in the file it will be in. Says where the line is, and whether it is the short one.
+    pub fn append_following(
+        &self,
+        short: Option<(&JournalEntry, Place)>,
+        whole: &JournalEntry,
+    ) -> Result<(Place, bool), StoreError> {
         let _writing = self.writing();
+        if let Some((entry, after)) = short {
+            let line = line_of(entry)?;
+            let (file, len) = self.open_current()?;
+            let there = file_number(&file).is_some_and(|number| number == after.file) && len >= after.end;
+            if there && len + line.len() as u64 <= self.limits.file_bytes {
+                return Ok((self.write_line(line, false)?, true));
+            }
+        }
+        Ok((self.write_line(line_of(whole)?, false)?, false))
+    }
+
+    fn append_line(&self, entry: &JournalEntry, durable: bool) -> Result<(), StoreError> {
+        let line = line_of(entry)?;
+        let _writing = self.writing();
+        self.write_line(line, durable).map(drop)
+    }
+
+    /// Whoever calls this holds `writing`.
+    fn write_line(&self, mut line: Vec<u8>, durable: bool) -> Result<Place, StoreError> {
         let path = self.dir.join(CURRENT);
         let failed = |e| StoreError::from_io("append to", &path, e);
         let (mut file, mut len) = self.open_current()?;
@@ -219,7 +246,8 @@ impl Journal {
             // append begins a new line, and readers pass over this one.
             let _ = file.set_len(len);
             failed(e)
-        })
+        })?;
+        Ok(Place { file: file_number(&file).unwrap_or_default(), end: len + line.len() as u64 })
     }
 
     fn open_current(&self) -> Result<(File, u64), StoreError> {
@@ -260,15 +288,14 @@ impl Journal {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let number = name.to_str().and_then(|n| n.strip_suffix(".jsonl")).and_then(|n| n.parse().ok());
-            numbers.extend(number.filter(|&n| self.numbered(n).ends_with(&name)));
+            numbers.extend(number_of(&name));
         }
         numbers.sort_unstable();
         Ok(numbers)
     }
 
     fn numbered(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number:08}.jsonl"))
+        self.dir.join(numbered_name(number))
     }
 
     /// All files, newest first, with the length they have now: what is appended later is not looked at.
@@ -310,6 +337,32 @@ impl JournalQuery {
             && self.route.as_ref().is_none_or(|route| head.route.as_ref() == Some(route));
         if wanted { serde_json::from_slice(line).ok() } else { None }
     }
+}
+
+fn numbered_name(number: u64) -> String {
+    format!("{number:08}.jsonl")
+}
+
+/// The number of a full file by its name; `None` for any other file.
+fn number_of(name: &OsStr) -> Option<u64> {
+    let number = name.to_str()?.strip_suffix(".jsonl")?.parse().ok()?;
+    (*name == *numbered_name(number)).then_some(number)
+}
+
+/// The entry as a line, with its end.
+fn line_of(entry: &JournalEntry) -> Result<Vec<u8>, StoreError> {
+    let refused = |why| StoreError::Refused { what: "a journal entry".into(), why };
+    let mut line = serde_json::to_vec(entry).map_err(|e| refused(e.to_string()))?;
+    if line.len() > LINE_BYTES_MAX {
+        return Err(refused(format!("it has {} bytes; at most {LINE_BYTES_MAX} are allowed", line.len())));
+    }
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// What tells one file from another, whatever they are called: the number of its inode.
+fn file_number(file: &File) -> Option<u64> {
+    file.metadata().ok().map(|metadata| metadata.ino())
 }
 
 fn ends_with_newline(file: &File, len: u64) -> io::Result<bool> {

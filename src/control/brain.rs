@@ -9,7 +9,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::lock;
+use super::{
+    accounts::{Accounts, RouteTurn},
+    lock,
+};
 use crate::{
     admin::views::LastMove,
     config::Settings,
@@ -18,6 +21,7 @@ use crate::{
         Route, RouteEntry, RouteId, RoutingTable, Share, Snapshot, Timestamp,
     },
     policy::{self, State},
+    record::{Account, Stay},
     signals::{
         notices::NoticeBoard,
         prices::PriceBook,
@@ -62,6 +66,9 @@ pub(super) struct Memory {
     /// Without them every start would begin with a demand of nothing, and compare costs over that.
     #[serde(default)]
     flows: HashMap<RouteId, Flow>,
+    /// What savings of the day are measured against.
+    #[serde(default)]
+    stays: HashMap<RouteId, Stay>,
 }
 
 /// Smoothed figures of a route that no single backend has.
@@ -78,14 +85,18 @@ struct Flow {
 pub(super) struct Brain {
     pub(super) memory: Memory,
     windows: HashMap<(RouteId, BackendId), Window>,
-    spent_usd: HashMap<(RouteId, BackendId), (u64, f64)>,
+    accounts: Accounts,
 }
 
 /// The outcome of a turn.
 pub(super) struct Turn {
     pub(super) routes: Vec<RoutePicture>,
+    /// Accounts that are due.
+    pub(super) accounts: Vec<(RouteId, Account)>,
     /// Dollars of all requests served so far, by route and backend.
     pub(super) spent_usd: Vec<(RouteId, BackendId, f64)>,
+    /// Dollars saved so far, by route.
+    pub(super) saved_usd: Vec<(RouteId, f64)>,
     pub(super) table: RoutingTable,
 }
 
@@ -107,6 +118,7 @@ impl Brain {
         let observed = Observed::all(settings, signals, now);
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
+        let mut accounts = Vec::new();
         let mut spot_nodes: HashMap<BackendId, f64> = HashMap::new();
         for (route, snapshot) in settings.routes.iter().zip(snapshots) {
             let state = self.memory.states.entry(route.id.clone()).or_default();
@@ -121,7 +133,11 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
-            self.account(route, &decision, signals);
+            let mut stay = self.memory.stays.remove(&route.id);
+            let turn = RouteTurn { route, snapshot: &snapshot, decision: &decision, state, stay: &mut stay };
+            let due = self.accounts.turn(turn, &signals.meters);
+            accounts.extend(due.map(|account| (route.id.clone(), account)));
+            self.memory.stays.extend(stay.map(|stay| (route.id.clone(), stay)));
             let last_move = self.memory.last_moves.get(&route.id).cloned();
             let policy = route.policy.clone();
             routes.push(RoutePicture { snapshot, decision, before, policy, last_move });
@@ -129,9 +145,24 @@ impl Brain {
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);
         let table = table(settings, &observed, &routes, generation);
-        let spent =
-            self.spent_usd.iter().map(|((route, backend), (_, usd))| (route.clone(), backend.clone(), *usd));
-        Turn { routes, table, spent_usd: spent.collect() }
+        let (spent_usd, saved_usd) = (self.accounts.spent_usd(), self.accounts.saved_usd());
+        Turn { routes, accounts, table, spent_usd, saved_usd }
+    }
+
+    /// Ends the accounts of all routes, as at the end of the process.
+    pub(super) fn close_accounts(
+        &mut self,
+        settings: &Settings,
+        signals: &Signals,
+        now: Timestamp,
+    ) -> Vec<(RouteId, Account)> {
+        let mut closed = Vec::new();
+        for route in &settings.routes {
+            let stay = self.memory.stays.get(&route.id).cloned();
+            let account = self.accounts.close(route, now, &stay, &signals.meters);
+            closed.extend(account.map(|account| (route.id.clone(), account)));
+        }
+        closed
     }
 
     /// A snapshot of every route, in the order of the settings.
@@ -239,17 +270,6 @@ impl Brain {
         window.advance(now)
     }
 
-    /// Adds what the requests since the last turn cost beyond what is paid anyway, at the average of the load they were part of.
-    fn account(&mut self, route: &Route, decision: &Decision, signals: &Signals) {
-        for verdict in &decision.backends {
-            let served = signals.meters.get(Some(&route.id), Some(&verdict.backend)).requests();
-            let entry =
-                self.spent_usd.entry((route.id.clone(), verdict.backend.clone())).or_insert((served, 0.0));
-            let new = served - entry.0;
-            *entry = (served, entry.1 + new as f64 / 1000.0 * verdict.average_usd_per_1k.unwrap_or(0.0));
-        }
-    }
-
     /// Drops what belongs to routes and backends that are no longer configured. What was spent stays.
     fn forget_removed(&mut self, settings: &Settings) {
         let known = |route: &RouteId| settings.routes.iter().any(|r| r.id == *route);
@@ -258,7 +278,9 @@ impl Brain {
             self.memory.states.retain(|route, _| known(route));
             self.memory.last_moves.retain(|route, _| known(route));
             self.memory.flows.retain(|route, _| known(route));
+            self.memory.stays.retain(|route, _| known(route));
         }
+        self.accounts.forget_removed(&settings.routes);
         let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();
         if self.windows.len() > pairs {
             self.windows.retain(|(route, backend), _| {

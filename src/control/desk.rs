@@ -162,6 +162,7 @@ impl Desk for Control {
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
             spent_usd: picture.as_ref().map(|p| p.spent_usd.clone()).unwrap_or_default(),
+            saved_usd: picture.as_ref().map(|p| p.saved_usd.clone()).unwrap_or_default(),
             config_generation: active.generation,
         }
         .render()

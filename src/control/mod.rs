@@ -2,9 +2,10 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` `scribe.rs` and
+//! `brain.rs` (one turn), `accounts.rs` (what it came to), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` `scribe.rs` and
 //! `chains.rs` (what is written to disk).
 
+mod accounts;
 mod brain;
 mod chains;
 mod desk;
@@ -35,7 +36,7 @@ use crate::{
     },
     policy::explain,
     proxy::Publisher,
-    record::{self, inputs::policy_version},
+    record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
@@ -68,6 +69,7 @@ struct Picture {
     taken: Instant,
     routes: Vec<RoutePicture>,
     spent_usd: Vec<(RouteId, BackendId, f64)>,
+    saved_usd: Vec<(RouteId, f64)>,
 }
 
 /// The running program, apart from its request path.
@@ -144,8 +146,10 @@ impl Control {
             self.save_prices(&active.settings);
         }
         self.save_notices(due);
-        let Turn { routes, spent_usd, .. } = turn;
-        self.picture.store(Some(Arc::new(Picture { taken: Instant::now(), routes, spent_usd })));
+        let Turn { routes, accounts, spent_usd, saved_usd, .. } = turn;
+        self.note_accounts(accounts, now);
+        let picture = Picture { taken: Instant::now(), routes, spent_usd, saved_usd };
+        self.picture.store(Some(Arc::new(picture)));
     }
 
     fn save_memory(&self, brain: &Brain) {
@@ -259,6 +263,12 @@ impl Control {
         let route = snapshot.route.clone();
         let serde_json::Value::Object(body) = body else { return };
         self.scribe.note(Note::Decision(Box::new(DecisionNote { at, route, generation, body, inputs })));
+    }
+
+    fn note_accounts(&self, accounts: Vec<(RouteId, Account)>, now: Timestamp) {
+        for (route, account) in accounts {
+            self.note(now, EntryKind::Account, Some(route), json!(account));
+        }
     }
 
     fn note(&self, at: Timestamp, kind: EntryKind, route: Option<RouteId>, body: serde_json::Value) {

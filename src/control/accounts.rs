@@ -1,0 +1,171 @@
+//! Keeps the accounts: what the requests of every route cost, what they would have cost elsewhere, and when that is journaled.
+
+use std::{collections::HashMap, time::Duration};
+
+use crate::{
+    model::{BackendId, Decision, Route, RouteId, Snapshot, Timestamp},
+    policy::{State, explain},
+    record::{Account, BackendAccount, Stay, reckoning::Reckoning},
+    signals::traffic::Meters,
+};
+
+/// Longest time that an account is about.
+const ACCOUNT_EVERY: Duration = Duration::from_secs(60);
+
+/// Shortest time of an account that ends because the reason of the decision changed without a move: reasons that change from
+/// turn to turn must not fill the journal.
+const ACCOUNT_SPACING: Duration = Duration::from_secs(10);
+
+/// Longest turn whose time is counted: a machine that was suspended ran no replicas for us to count.
+const TURN_MAX: Duration = Duration::from_secs(60);
+
+/// The counters of a route and a backend as they were last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    requests: u64,
+    failures: u64,
+    /// First bytes beyond the objective, and all, up to then; with the objective they were counted by.
+    late: u64,
+    timed: u64,
+    objective: Option<Duration>,
+}
+
+/// A route's account that is still open.
+#[derive(Debug, Default)]
+struct Open {
+    account: Account,
+    at: Option<Timestamp>,
+    reason: &'static str,
+    refused: u64,
+}
+
+/// The accounts of all routes.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    open: HashMap<RouteId, Open>,
+    marks: HashMap<(RouteId, BackendId), Mark>,
+    spent_usd: HashMap<(RouteId, BackendId), f64>,
+    saved_usd: HashMap<RouteId, f64>,
+}
+
+/// One route's turn.
+pub(super) struct RouteTurn<'a> {
+    pub(super) route: &'a Route,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) decision: &'a Decision,
+    /// What the decision left.
+    pub(super) state: &'a State,
+    /// What savings are measured against; chosen anew for every UTC day.
+    pub(super) stay: &'a mut Option<Stay>,
+}
+
+impl Accounts {
+    /// Adds a turn; gives the account of the route if it is due.
+    pub(super) fn turn(&mut self, turn: RouteTurn<'_>, meters: &Meters) -> Option<Account> {
+        let RouteTurn { route, snapshot, decision, state, stay } = turn;
+        let now = decision.at;
+        let served = self.served(route, snapshot, meters);
+        let reckoning = Reckoning::new(snapshot, decision, &served).with_standby(state, route.policy.hold);
+        let day = |at: Timestamp| at.as_second().div_euclid(86_400);
+        if !stay.as_ref().is_some_and(|stay| day(stay.since) == day(now)) {
+            let chosen = reckoning.cheapest_alone();
+            *stay = chosen.map(|backend| Stay { backend: backend.clone(), since: now });
+        }
+        let code = decision.reason.code();
+        let open = self.open.entry(route.id.clone()).or_default();
+        if open.account.stay != *stay && open.account.seconds == 0.0 {
+            open.account.stay.clone_from(stay);
+        }
+        let from = *open.account.from.get_or_insert(now);
+        let elapsed = open.at.map_or(Duration::ZERO, |at| now.duration_since(at).unsigned_abs());
+        open.at = Some(now);
+        let before = open.account.saved_usd;
+        open.account.add(&reckoning, elapsed.min(TURN_MAX).as_secs_f64());
+        *self.saved_usd.entry(route.id.clone()).or_default() += open.account.saved_usd - before;
+        for (index, backend) in reckoning.backends().enumerate() {
+            let spent = self.spent_usd.entry((route.id.clone(), backend.clone())).or_default();
+            *spent += reckoning.usd(index).unwrap_or(0.0);
+        }
+        let age = now.duration_since(from).unsigned_abs();
+        let changed = std::mem::replace(&mut open.reason, code) != code && age >= ACCOUNT_SPACING;
+        let due = age >= ACCOUNT_EVERY || changed || explain::is_move(decision) || open.account.stay != *stay;
+        due.then(|| self.close(route, now, stay, meters)).flatten()
+    }
+
+    /// Ends the account of a route, and begins the next one; `None` if nothing was counted yet.
+    pub(super) fn close(
+        &mut self,
+        route: &Route,
+        now: Timestamp,
+        stay: &Option<Stay>,
+        meters: &Meters,
+    ) -> Option<Account> {
+        let open = self.open.get_mut(&route.id)?;
+        let next = Account { from: Some(now), stay: stay.clone(), ..Account::default() };
+        let mut account = std::mem::replace(&mut open.account, next);
+        let refused = meters.get(Some(&route.id), None).requests();
+        account.refused = refused.saturating_sub(std::mem::replace(&mut open.refused, refused));
+        account.slo_seconds = route.slo.ttft_p95.map(|time| time.as_secs_f64());
+        for backend in &mut account.backends {
+            self.count(route, backend, meters);
+        }
+        (account.seconds > 0.0 || account.requests() > 0).then(|| account.rounded())
+    }
+
+    /// USD spent since the start, by route and backend.
+    pub(super) fn spent_usd(&self) -> Vec<(RouteId, BackendId, f64)> {
+        self.spent_usd.iter().map(|((route, backend), usd)| (route.clone(), backend.clone(), *usd)).collect()
+    }
+
+    /// USD saved since the start, by route.
+    pub(super) fn saved_usd(&self) -> Vec<(RouteId, f64)> {
+        self.saved_usd.iter().map(|(route, usd)| (route.clone(), *usd)).collect()
+    }
+
+    /// Drops what belongs to routes and backends that are no longer configured. What was spent and saved stays.
+    pub(super) fn forget_removed(&mut self, routes: &[std::sync::Arc<Route>]) {
+        let pairs: usize = routes.iter().map(|route| route.backends.len()).sum();
+        if self.open.len() > routes.len() {
+            self.open.retain(|id, _| routes.iter().any(|route| route.id == *id));
+        }
+        if self.marks.len() > pairs {
+            self.marks.retain(|(id, backend), _| {
+                routes.iter().any(|route| route.id == *id && route.backends.contains(backend))
+            });
+        }
+    }
+
+    /// Requests that have ended at each backend since the last turn.
+    fn served(&mut self, route: &Route, snapshot: &Snapshot, meters: &Meters) -> Vec<u64> {
+        let of = |view: &crate::model::BackendView| {
+            let backend = &view.backend.id;
+            let meter = meters.get(Some(&route.id), Some(backend));
+            let requests = meter.requests();
+            let key = (route.id.clone(), backend.clone());
+            // What was counted before this was first looked at belongs to no account.
+            let mark = self.marks.entry(key).or_insert_with(|| {
+                let objective = route.slo.ttft_p95;
+                let (late, timed) = objective.map_or((0, 0), |limit| meter.first_byte.later_than(limit));
+                Mark { requests, failures: meter.failures(), late, timed, objective }
+            });
+            requests - std::mem::replace(&mut mark.requests, requests)
+        };
+        snapshot.backends.iter().map(of).collect()
+    }
+
+    /// Fills in what is counted once an account.
+    fn count(&mut self, route: &Route, account: &mut BackendAccount, meters: &Meters) {
+        let meter = meters.get(Some(&route.id), Some(&account.backend));
+        let Some(mark) = self.marks.get_mut(&(route.id.clone(), account.backend.clone())) else { return };
+        let failures = meter.failures();
+        account.errors = failures - std::mem::replace(&mut mark.failures, failures);
+        let objective = route.slo.ttft_p95;
+        let (late, timed) = objective.map_or((0, 0), |limit| meter.first_byte.later_than(limit));
+        // With another objective other times are late: counting begins anew.
+        if mark.objective == objective {
+            account.over_slo = late.saturating_sub(mark.late);
+            account.timed = timed.saturating_sub(mark.timed);
+        }
+        (mark.late, mark.timed, mark.objective) = (late, timed, objective);
+    }
+}

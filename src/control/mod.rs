@@ -2,12 +2,11 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `accounts.rs` (what it came to), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` `scribe.rs` and
-//! `chains.rs` (what is written to disk).
+//! `brain.rs` (one turn), `accounts.rs` (what it came to), `desk.rs` (what operators ask), `notices.rs` (what is told about
+//! nodes), `reload.rs` and `scribe.rs` (what is written to disk).
 
 mod accounts;
 mod brain;
-mod chains;
 mod desk;
 mod notices;
 mod reload;
@@ -40,7 +39,6 @@ use crate::{
     store::{EntryKind, JournalEntry, Overrides},
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
-use chains::DecisionNote;
 use notices::Intake;
 use reload::{Feed, FileMark};
 use scribe::{Note, Scribe};
@@ -136,7 +134,7 @@ impl Control {
         }
         drop(published);
 
-        let moved = self.tell(&turn.routes, active.generation, now);
+        let moved = self.tell(&turn.routes, now);
         let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
         if moved || due {
             self.save_memory(brain);
@@ -160,7 +158,7 @@ impl Control {
     }
 
     /// Journals and logs what changed; says whether traffic moved or still moves.
-    fn tell(&self, routes: &[RoutePicture], generation: u64, now: Timestamp) -> bool {
+    fn tell(&self, routes: &[RoutePicture], now: Timestamp) -> bool {
         let mut told = lock(&self.told);
         let mut moved = false;
         for picture in routes {
@@ -181,7 +179,7 @@ impl Control {
                 log_move(route, decision);
             }
             if is_move || news {
-                self.note_decision(picture, generation, now);
+                self.note_decision(picture, now);
             }
             for view in &snapshot.backends {
                 let backend = &view.backend.id;
@@ -249,8 +247,8 @@ impl Control {
         self.note(now, EntryKind::Price, None, body);
     }
 
-    /// Journals a decision with all that it takes to make it again.
-    fn note_decision(&self, picture: &RoutePicture, generation: u64, at: Timestamp) {
+    /// Journals a decision with all that it takes to make it again ([`record::Inputs`]).
+    fn note_decision(&self, picture: &RoutePicture, now: Timestamp) {
         let RoutePicture { snapshot, decision, before, policy, .. } = picture;
         let body = json!({
             "action": decision.action,
@@ -258,11 +256,11 @@ impl Control {
             "code": record::code_version(),
             "policy_version": policy_version(policy),
             "decision": decision,
+            "policy": policy,
+            "state": before,
+            "snapshot": snapshot,
         });
-        let inputs = json!({ "policy": policy, "snapshot": snapshot, "state": before });
-        let route = snapshot.route.clone();
-        let serde_json::Value::Object(body) = body else { return };
-        self.scribe.note(Note::Decision(Box::new(DecisionNote { at, route, generation, body, inputs })));
+        self.note(now, EntryKind::Decision, Some(snapshot.route.clone()), body);
     }
 
     fn note_accounts(&self, accounts: Vec<(RouteId, Account)>, now: Timestamp) {

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use super::chains::{Chains, DecisionNote};
 use crate::store::{Blobs, Journal, JournalEntry, Overrides};
 
 /// Entries that may wait for the disk. At a few an hour this is never reached unless the disk hangs.
@@ -23,8 +22,6 @@ const CLOSING_WAIT: Duration = Duration::from_secs(2);
 pub(super) enum Note {
     /// A line of the journal.
     Entry(Box<JournalEntry>),
-    /// A line of the journal about a decision.
-    Decision(Box<DecisionNote>),
     /// A blob of state, replaced as a whole.
     Blob {
         /// Its name.
@@ -93,11 +90,9 @@ fn write(
     lost: &AtomicU64,
 ) {
     let mut failing = false;
-    let mut chains = Chains::default();
     for note in notes {
         let written = match note {
             Note::Entry(entry) => journal.append(&entry),
-            Note::Decision(note) => chains.append(journal, *note),
             Note::Blob { name, bytes } => blobs.put(name, &bytes),
             Note::Tidy => {
                 overrides.tidy();

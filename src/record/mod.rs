@@ -1,7 +1,7 @@
 //! What the journal keeps of decisions and of money, in a form from which both can be made again. Pure: who writes and reads
 //! the lines is elsewhere.
 //!
-//! [`inputs`] is what a decision was made from, whole or as what changed; [`account`] is what was spent, and what would have
+//! [`inputs`] is what a decision was made from; [`account`] is what was spent, and what would have
 //! been; [`reckoning`] is how that is told.
 
 pub mod account;

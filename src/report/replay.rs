@@ -1,17 +1,14 @@
 //! Making journaled decisions again, from all that they were made from.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
     model::{RouteId, Timestamp},
     policy,
-    record::{
-        Inputs,
-        inputs::{self, Last, NoInputs},
-    },
+    record::Inputs,
 };
 
 /// Most fields of a difference that are shown, and most entries that differ: a hundred of the same kind say no more.
@@ -69,20 +66,13 @@ impl Outcome {
 #[derive(Clone, Debug)]
 pub struct Replay {
     code: String,
-    last: HashMap<RouteId, Last>,
     outcome: Outcome,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    #[serde(default)]
-    code: Option<String>,
 }
 
 impl Replay {
     /// Nothing yet; `code` is the present version.
     pub fn new(code: String) -> Replay {
-        Replay { code, last: HashMap::new(), outcome: Outcome::default() }
+        Replay { code, outcome: Outcome::default() }
     }
 
     /// What came of it.
@@ -90,46 +80,38 @@ impl Replay {
         self.outcome
     }
 
-    /// The next decision of the journal. It is made again if `wanted`; if not, it is only what later ones build on.
-    pub fn take(&mut self, at: Timestamp, route: &RouteId, body: &Map<String, Value>, wanted: bool) {
-        let inputs = match inputs::of_entry(body, self.last.get(route)) {
-            Ok(inputs) => inputs,
-            Err(why) => {
-                self.last.remove(route);
-                return if wanted {
-                    self.skip(why)
-                };
-            }
-        };
-        self.last.insert(route.clone(), Last { at, inputs: inputs.clone() });
-        if !wanted {
-            return;
+    /// Makes a decision again.
+    pub fn take(&mut self, at: Timestamp, route: &RouteId, body: &Map<String, Value>) {
+        if !["policy", "snapshot", "state"].iter().all(|name| body.contains_key(*name)) {
+            return self.skip(
+                "they do not carry policy and state: a version before these were kept made them".into(),
+            );
         }
-        let parsed: Inputs = match serde_json::from_value(inputs) {
-            Ok(parsed) => parsed,
-            Err(error) => {
-                return self.skip(NoInputs::Malformed(format!("its inputs cannot be read: {error}")));
-            }
+        let Inputs { policy, snapshot, state } = match serde_json::from_value(Value::Object(body.clone())) {
+            Ok(inputs) => inputs,
+            Err(error) => return self.skip(format!("what they were made from cannot be read: {error}")),
         };
-        let code = Head::deserialize(&Value::Object(body.clone())).ok().and_then(|head| head.code);
+        let code = body.get("code").and_then(Value::as_str).map(str::to_owned);
         if code.as_ref() != Some(&self.code) {
             *self.outcome.other_code.entry(code.clone().unwrap_or_else(|| "unknown".into())).or_default() +=
                 1;
         }
-        let Inputs { policy, snapshot, state } = parsed;
         let (decision, _) = policy::decide(&policy, &snapshot, &state, snapshot.at);
         self.outcome.decisions += 1;
         let now = serde_json::to_value(&decision).unwrap_or_default();
         let journaled = body.get("decision").cloned().unwrap_or_default();
         let mut fields = Vec::new();
         differ(&mut String::new(), &journaled, &now, &mut fields);
-        if snapshot.at != at || snapshot.route != *route {
-            let told = |at: &Timestamp, route: &RouteId| Value::from(format!("{at} {route}"));
-            let field = "(moment and route)".into();
+        // An entry whose snapshot is of another moment or route was put together from two.
+        let head = [
+            ("(at)", at.to_string(), snapshot.at.to_string()),
+            ("(route)", route.to_string(), snapshot.route.to_string()),
+        ];
+        for (field, journaled, replayed) in head.into_iter().filter(|(_, old, new)| old != new) {
             fields.push(Field {
-                field,
-                journaled: told(&at, route),
-                replayed: told(&snapshot.at, &snapshot.route),
+                field: field.into(),
+                journaled: journaled.into(),
+                replayed: replayed.into(),
             });
         }
         if fields.is_empty() {
@@ -142,13 +124,8 @@ impl Replay {
         }
     }
 
-    fn skip(&mut self, why: NoInputs) {
-        let why = match why {
-            // The moment would make each a reason of its own.
-            NoInputs::Broken(_) => NoInputs::Broken("an earlier decision".into()),
-            other => other,
-        };
-        *self.outcome.skipped.entry(why.to_string()).or_default() += 1;
+    fn skip(&mut self, why: String) {
+        *self.outcome.skipped.entry(why).or_default() += 1;
     }
 }
 
@@ -232,25 +209,23 @@ mod tests {
         }
     }
 
-    /// The entries of a world as text, as a journal keeps them: every fourth whole, the others as changes.
+    /// The entries of a world as text, as a journal keeps them.
     fn journal(events: Vec<Event>) -> Vec<(Timestamp, String)> {
         let mut world = World::new(&[("a", 1.0), ("b", 0.9)]);
         world.configure("b", |backend| backend.replicas.as_mut().unwrap().min = 2);
-        let mut last: Option<Last> = None;
         let mut entries = Vec::new();
-        for (n, event) in events.into_iter().enumerate() {
+        for event in events {
             happen(&mut world, event);
             let before = world.state.clone();
             let decision = world.tick();
-            let inputs = json!({"policy": world.policy, "snapshot": world.snapshot, "state": before});
-            let mut body = match &last {
-                Some(last) if n % 4 > 0 => inputs::since(last, &inputs),
-                _ => inputs::whole(&inputs),
-            };
-            body.insert("code".into(), "1.0".into());
-            body.insert("decision".into(), serde_json::to_value(&decision).unwrap());
-            last = Some(Last { at: at(world.now), inputs });
-            entries.push((at(world.now), serde_json::to_string(&body).unwrap()));
+            let body = json!({
+                "code": "1.0",
+                "decision": decision,
+                "policy": world.policy,
+                "state": before,
+                "snapshot": world.snapshot,
+            });
+            entries.push((at(world.now), body.to_string()));
         }
         entries
     }
@@ -259,7 +234,7 @@ mod tests {
         let mut replay = Replay::new("1.0".into());
         for (at, text) in entries {
             let body: Map<String, Value> = serde_json::from_str(text).unwrap();
-            replay.take(*at, &"chat".parse().unwrap(), &body, true);
+            replay.take(*at, &"chat".parse().unwrap(), &body);
         }
         replay.finish()
     }
@@ -303,13 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_and_the_next_whole_entry_can_be_read() {
-        let mut entries = prices(&[1.0, 0.95, 0.5, 1.0, 1.0, 1.2]);
-        entries.remove(1);
+    fn an_entry_put_together_from_two_is_found() {
+        let mut entries = prices(&[1.0, 1.0]);
+        entries[1].1 = entries[0].1.clone();
         let outcome = replay(&entries);
-        assert_eq!((outcome.decisions, outcome.different), (3, 0));
-        assert_eq!(outcome.skipped.values().sum::<u64>(), 2);
-        assert!(outcome.skipped.keys().next().unwrap().contains("missing or damaged"));
+        assert_eq!((outcome.different, &*outcome.differences[0].fields[0].field), (1, "(at)"));
     }
 
     #[test]
@@ -318,10 +291,10 @@ mod tests {
         let mut replay = Replay::new("2.0".into());
         let body: Map<String, Value> = serde_json::from_str(&entries[0].1).unwrap();
         let route = "chat".parse().unwrap();
-        replay.take(entries[0].0, &route, &body, true);
+        replay.take(entries[0].0, &route, &body);
         let mut old = body;
         old.remove("state");
-        replay.take(entries[0].0, &route, &old, true);
+        replay.take(entries[0].0, &route, &old);
         let outcome = replay.finish();
         assert_eq!(outcome.other_code, BTreeMap::from([("1.0".into(), 1)]));
         assert_eq!((outcome.decisions, outcome.skipped.len()), (1, 1));

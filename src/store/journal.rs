@@ -8,7 +8,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -138,13 +138,6 @@ impl Default for JournalQuery {
     }
 }
 
-/// Where a line was written. A file that has been deleted may leave its number to the next one, which is shorter then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    file: u64,
-    end: u64,
-}
-
 /// A journal in a directory of its own. One process at a time may write it: hold the [`super::LocalDir`] it lies in.
 #[derive(Debug)]
 pub struct Journal {
@@ -200,33 +193,18 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Adds a line that makes sense only beside an earlier one of the same file, or `whole`, which needs none: `short` is
-    /// taken if the line that it names is in the file it will be in. Says where the line is, and whether it is the short one.
-    pub fn append_following(
-        &self,
-        short: Option<(&JournalEntry, Place)>,
-        whole: &JournalEntry,
-    ) -> Result<(Place, bool), StoreError> {
-        let _writing = self.writing();
-        if let Some((entry, after)) = short {
-            let line = line_of(entry)?;
-            let (file, len) = self.open_current()?;
-            let there = file_number(&file).is_some_and(|number| number == after.file) && len >= after.end;
-            if there && len + line.len() as u64 <= self.limits.file_bytes {
-                return Ok((self.write_line(line, false)?, true));
-            }
-        }
-        Ok((self.write_line(line_of(whole)?, false)?, false))
-    }
-
     fn append_line(&self, entry: &JournalEntry, durable: bool) -> Result<(), StoreError> {
-        let line = line_of(entry)?;
-        let _writing = self.writing();
-        self.write_line(line, durable).map(drop)
-    }
+        let refused = |why| StoreError::Refused { what: "a journal entry".into(), why };
+        let mut line = serde_json::to_vec(entry).map_err(|e| refused(e.to_string()))?;
+        if line.len() > LINE_BYTES_MAX {
+            return Err(refused(format!(
+                "it has {} bytes; at most {LINE_BYTES_MAX} are allowed",
+                line.len()
+            )));
+        }
+        line.push(b'\n');
 
-    /// Whoever calls this holds `writing`.
-    fn write_line(&self, mut line: Vec<u8>, durable: bool) -> Result<Place, StoreError> {
+        let _writing = self.writing();
         let path = self.dir.join(CURRENT);
         let failed = |e| StoreError::from_io("append to", &path, e);
         let (mut file, mut len) = self.open_current()?;
@@ -246,8 +224,7 @@ impl Journal {
             // append begins a new line, and readers pass over this one.
             let _ = file.set_len(len);
             failed(e)
-        })?;
-        Ok(Place { file: file_number(&file).unwrap_or_default(), end: len + line.len() as u64 })
+        })
     }
 
     fn open_current(&self) -> Result<(File, u64), StoreError> {
@@ -347,22 +324,6 @@ fn numbered_name(number: u64) -> String {
 fn number_of(name: &OsStr) -> Option<u64> {
     let number = name.to_str()?.strip_suffix(".jsonl")?.parse().ok()?;
     (*name == *numbered_name(number)).then_some(number)
-}
-
-/// The entry as a line, with its end.
-fn line_of(entry: &JournalEntry) -> Result<Vec<u8>, StoreError> {
-    let refused = |why| StoreError::Refused { what: "a journal entry".into(), why };
-    let mut line = serde_json::to_vec(entry).map_err(|e| refused(e.to_string()))?;
-    if line.len() > LINE_BYTES_MAX {
-        return Err(refused(format!("it has {} bytes; at most {LINE_BYTES_MAX} are allowed", line.len())));
-    }
-    line.push(b'\n');
-    Ok(line)
-}
-
-/// What tells one file from another, whatever they are called: the number of its inode.
-fn file_number(file: &File) -> Option<u64> {
-    file.metadata().ok().map(|metadata| metadata.ino())
 }
 
 fn ends_with_newline(file: &File, len: u64) -> io::Result<bool> {

@@ -169,3 +169,132 @@ impl Accounts {
         (mark.late, mark.timed, mark.objective) = (late, timed, objective);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        model::{HostPattern, PathPattern, RouteMatch, Slo},
+        policy::worlds::World,
+        signals::traffic::Outcome,
+    };
+
+    /// A world, its requests and its accounts.
+    struct Books {
+        world: World,
+        route: Route,
+        meters: Meters,
+        accounts: Accounts,
+        stay: Option<Stay>,
+    }
+
+    impl Books {
+        /// a at 0.1, b at 0.2 USD per 1,000 requests.
+        fn new() -> Books {
+            let mut world = World::new(&[("a", 3.6), ("b", 7.2)]);
+            // Nothing runs on after a move.
+            world.policy.hold = Duration::ZERO;
+            // Its clock starts on a full minute before midnight.
+            world.now = (86_400 - 1_700_000_000i64.rem_euclid(86_400)) - 120;
+            let matches = RouteMatch {
+                host: HostPattern::Any,
+                path: PathPattern::Prefix(String::new()),
+                headers: Vec::new(),
+            };
+            let route = Route {
+                id: "chat".parse().unwrap(),
+                matches,
+                backends: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+                policy: Arc::new(world.policy.clone()),
+                slo: Slo { ttft_p95: Some(Duration::from_millis(100)) },
+                tokens_per_request: None,
+            };
+            Books { world, route, meters: Meters::default(), accounts: Accounts::default(), stay: None }
+        }
+
+        fn serve(&self, backend: &str, requests: u64) {
+            let meter = self.meters.get(Some(&self.route.id), Some(&backend.parse().unwrap()));
+            for n in 0..requests {
+                let duration = Duration::from_millis(if n % 10 == 0 { 500 } else { 10 });
+                meter.first_byte.record(duration);
+                meter.finish(&Outcome {
+                    code: 200,
+                    failed: false,
+                    duration,
+                    bytes_received: 0,
+                    bytes_sent: 0,
+                });
+            }
+        }
+
+        fn turn(&mut self) -> Option<Account> {
+            let decision = self.world.tick();
+            let turn = RouteTurn {
+                route: &self.route,
+                snapshot: &self.world.snapshot,
+                decision: &decision,
+                state: &self.world.state,
+                stay: &mut self.stay,
+            };
+            self.accounts.turn(turn, &self.meters)
+        }
+    }
+
+    #[test]
+    fn there_is_an_account_at_a_move_every_minute_and_at_midnight() {
+        let mut books = Books::new();
+        books.turn();
+        let mut due = Vec::new();
+        for second in 2..=125 {
+            books.serve("a", 10);
+            due.extend(books.turn().map(|account| (second, account)));
+        }
+        let seconds: Vec<i32> = due.iter().map(|(second, _)| *second).collect();
+        // The first turn is a placement, and midnight is after two minutes.
+        assert_eq!(seconds, [61, 120]);
+        let account = &due[0].1;
+        assert_eq!((account.seconds, account.requests()), (60.0, 600));
+        assert_eq!((account.backends[0].timed, account.backends[0].over_slo), (600, 60));
+        assert!((account.usd() - 0.06).abs() < 1e-9 && account.is_over_slo(), "{account:?}");
+        assert_eq!(account.stay.as_ref().unwrap().backend.as_str(), "a");
+        // Closed at the end of the process, with what was counted since.
+        let last =
+            books.accounts.close(&books.route, due[1].1.from.unwrap(), &books.stay, &books.meters).unwrap();
+        assert_eq!(last.requests(), 50);
+    }
+
+    #[test]
+    fn savings_are_against_the_cheapest_at_the_first_decision_of_the_day() {
+        let mut books = Books::new();
+        books.turn();
+        assert_eq!(books.stay.as_ref().unwrap().backend.as_str(), "a");
+        // a becomes ten times as dear, and traffic goes to b.
+        books.world.set_price("a", 36.0);
+        books.world.run(60);
+        books.serve("b", 1000);
+        books.turn();
+        let saved = books.accounts.saved_usd()[0].1;
+        assert!((saved - (1.0 - 0.2)).abs() < 1e-9, "{saved}");
+        let spent = books.accounts.spent_usd();
+        assert!((spent.iter().map(|(_, _, usd)| usd).sum::<f64>() - 0.2).abs() < 1e-9, "{spent:?}");
+        // The next day begins with b: staying there saves nothing.
+        books.world.run(120);
+        books.turn();
+        assert_eq!(books.stay.as_ref().unwrap().backend.as_str(), "b");
+        let before = books.accounts.saved_usd()[0].1;
+        books.serve("b", 1000);
+        books.turn();
+        assert!((books.accounts.saved_usd()[0].1 - before).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_was_served_before_belongs_to_no_account() {
+        let mut books = Books::new();
+        books.serve("a", 100);
+        books.turn();
+        books.turn();
+        assert_eq!(books.accounts.spent_usd().iter().map(|(_, _, usd)| *usd).sum::<f64>(), 0.0);
+    }
+}

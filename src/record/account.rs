@@ -210,3 +210,67 @@ fn is_zero(count: &u64) -> bool {
 fn is_nothing(usd: &f64) -> bool {
     *usd == 0.0
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::worlds::{World, at};
+
+    /// Bytes of the entries about a route with so many backends, each with requests: an account, and a decision.
+    fn entry_bytes(backends: usize) -> (usize, usize) {
+        let names: Vec<String> = (0..backends).map(|n| format!("eks-us-east-{n:02}")).collect();
+        let list: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 1.2345)).collect();
+        let mut world = World::new(&list);
+        for name in &names {
+            let live = &mut world.view_mut(name).live;
+            (live.rps, live.ttfb_p50) = (1.0 / 3.0, Some(std::time::Duration::from_micros(123_457)));
+            world.configure(name, |backend| backend.replicas.as_mut().unwrap().min = 2);
+        }
+        let before = world.state.clone();
+        let decision = world.tick();
+        let served = vec![1234; backends];
+        let mut account = Account {
+            from: Some(at(0)),
+            stay: Some(Stay { backend: names[0].parse().unwrap(), since: at(0) }),
+            slo_seconds: Some(0.8),
+            ..Account::default()
+        };
+        account.add(&Reckoning::new(&world.snapshot, &decision, &served), 59.987_654_321);
+        for backend in &mut account.backends {
+            (backend.timed, backend.over_slo, backend.errors) = (1234, 12, 1);
+        }
+        let body = json!({"decision": decision, "policy": world.policy, "state": before, "snapshot": world.snapshot});
+        let head = r#"{"at":"2026-03-02T10:00:00.123456789Z","kind":"account","route":"chat"}"#.len();
+        (head + json!(account.rounded()).to_string().len(), head + body.to_string().len())
+    }
+
+    /// docs/report.md says what a day takes.
+    #[test]
+    fn entries_are_as_long_as_the_documentation_says() {
+        let (two, ten) = (entry_bytes(2), entry_bytes(10));
+        println!("accounts {} {}, decisions {} {}", two.0, ten.0, two.1, ten.1);
+        assert!(two.0 <= 700 && ten.0 <= 2_300 && two.1 <= 4_500 && ten.1 <= 20_000, "{two:?} {ten:?}");
+    }
+
+    #[test]
+    fn what_is_zero_or_unknown_is_left_out_and_read_back() {
+        let account =
+            Account { backends: vec![BackendAccount::new("a".parse().unwrap())], ..Account::default() };
+        let value: Value = json!(account);
+        assert_eq!(value, json!({"seconds": 0.0, "backends": [{"backend": "a"}]}));
+        assert_eq!(serde_json::from_value::<Account>(value).unwrap(), account);
+    }
+
+    #[test]
+    fn a_time_is_over_the_objective_when_more_than_a_twentieth_is_late() {
+        let mut account =
+            Account { backends: vec![BackendAccount::new("a".parse().unwrap())], ..Account::default() };
+        assert!(!account.is_over_slo());
+        (account.backends[0].timed, account.backends[0].over_slo) = (100, 5);
+        assert!(!account.is_over_slo());
+        account.backends[0].over_slo = 6;
+        assert!(account.is_over_slo());
+    }
+}

@@ -219,3 +219,42 @@ fn what_is_damaged_or_missing_is_said() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no journal is named"));
 }
+
+/// The policy in force moves at 15%, its shadow at 1%: b is 10% cheaper. 0.1 and 0.09 USD per 1,000 requests.
+#[test]
+fn a_shadow_policy_says_what_it_would_do_and_would_have_cost_and_moves_nothing() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let route = "[routes.chat]\nmatch = { path = \"/*\" }\nbackends = [\"a\", \"b\"]\nshadow = [\"eager\"]\n\
+                 [policies.eager]\nshift_at = \"1%\"\nreturn_at = \"0%\"\nhold = \"0s\"\nramp = \"1000%/s\"\n";
+    let mut tradewind = Tradewind::start(&Config::new(&[(&a, 3.6), (&b, 7.2)]).routes(route));
+    let shadow = |tradewind: &Tradewind| tradewind.json("/v1/status")["routes"][0]["shadows"][0].clone();
+    assert_eq!(shadow(&tradewind)["shares"], json!([{"backend": "a", "share": 1.0}]));
+    tradewind.set_prices(&[("a", 3.6), ("b", 3.24)]);
+    let to_b = json!([{"backend": "b", "share": 1.0}]);
+    eventually("the shadow has moved", || shadow(&tradewind)["shares"] == to_b);
+    let mut client = tradewind.client();
+    for _ in 0..200 {
+        assert_eq!(client.get("/").unwrap().text(), "a");
+    }
+    let gained = |of: &Value| of["live_usd"].as_f64().unwrap() - of["shadow_usd"].as_f64().unwrap();
+    let seen = until("its requests are counted", || {
+        let seen = shadow(&tradewind);
+        (gained(&seen) > 1.995e-3).then_some(seen)
+    });
+    assert!((gained(&seen) - 200.0 / 1000.0 * 0.01).abs() < 1e-7, "{seen}");
+    assert_eq!(seen["moves"], 1);
+    let text = stdout(&tradewind.cli(&["status"]));
+    assert!(text.contains("shadow eager: b 100%; since "), "{text}");
+
+    // What it has come to outlives a restart, and is in the report.
+    tradewind.signal("TERM");
+    until("it has ended", || tradewind.ended());
+    let told = report(&tradewind.dir().join("state"));
+    let of = &told["routes"][0]["shadows"][0];
+    close(&of["shadow_usd"], of["live_usd"].as_f64().unwrap() - gained(&seen));
+    assert_eq!((&of["policy"], &of["backend"], &of["moves"]), (&json!("eager"), &json!("b"), &json!(1)));
+    tradewind.start_again();
+    let again = shadow(&tradewind);
+    assert_eq!(again["since"], seen["since"]);
+    assert!((gained(&again) - gained(&seen)).abs() < 1e-9, "{again}");
+}

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use super::shadow::Followed;
+
 use crate::{
     model::{BackendId, Decision, Route, RouteId, Snapshot, Timestamp},
     policy::{State, explain},
@@ -55,6 +57,8 @@ pub(super) struct RouteTurn<'a> {
     pub(super) decision: &'a Decision,
     /// What the decision left.
     pub(super) state: &'a State,
+    /// Its shadow policies, which have decided.
+    pub(super) shadows: &'a mut [Followed],
     /// What savings are measured against; chosen anew for every UTC day.
     pub(super) stay: &'a mut Option<Stay>,
 }
@@ -62,7 +66,7 @@ pub(super) struct RouteTurn<'a> {
 impl Accounts {
     /// Adds a turn; gives the account of the route if it is due.
     pub(super) fn turn(&mut self, turn: RouteTurn<'_>, meters: &Meters) -> Option<Account> {
-        let RouteTurn { route, snapshot, decision, state, stay } = turn;
+        let RouteTurn { route, snapshot, decision, state, shadows, stay } = turn;
         let now = decision.at;
         let served = self.served(route, snapshot, meters);
         let reckoning = Reckoning::new(snapshot, decision, &served).with_standby(state, route.policy.hold);
@@ -80,7 +84,19 @@ impl Accounts {
         let elapsed = open.at.map_or(Duration::ZERO, |at| now.duration_since(at).unsigned_abs());
         open.at = Some(now);
         let before = open.account.saved_usd;
-        open.account.add(&reckoning, elapsed.min(TURN_MAX).as_secs_f64());
+        let seconds = elapsed.min(TURN_MAX).as_secs_f64();
+        open.account.add(&reckoning, seconds);
+        for (followed, policy) in shadows.iter_mut().zip(&route.shadow) {
+            let difference = followed.add(&reckoning, policy, seconds);
+            let backend = followed.decision.as_ref().and_then(Decision::main_backend);
+            let account = open.account.shadow(&followed.policy);
+            account.backend = backend.cloned();
+            account.moves += u64::from(difference.moved);
+            match difference.more_usd {
+                Some(usd) => account.more_usd += usd,
+                None => account.uncompared += reckoning.requests(),
+            }
+        }
         *self.saved_usd.entry(route.id.clone()).or_default() += open.account.saved_usd - before;
         for (index, backend) in reckoning.backends().enumerate() {
             let spent = self.spent_usd.entry((route.id.clone(), backend.clone())).or_default();
@@ -208,6 +224,7 @@ mod tests {
                 matches,
                 backends: vec!["a".parse().unwrap(), "b".parse().unwrap()],
                 policy: Arc::new(world.policy.clone()),
+                shadow: Vec::new(),
                 slo: Slo { ttft_p95: Some(Duration::from_millis(100)) },
                 tokens_per_request: None,
             };
@@ -236,6 +253,7 @@ mod tests {
                 snapshot: &self.world.snapshot,
                 decision: &decision,
                 state: &self.world.state,
+                shadows: &mut [],
                 stay: &mut self.stay,
             };
             self.accounts.turn(turn, &self.meters)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     accounts::{Accounts, RouteTurn},
     lock,
+    shadow::{Followed, Shadows},
 };
 use crate::{
     admin::views::LastMove,
@@ -55,6 +56,7 @@ pub(super) struct RoutePicture {
     /// With the policy and the snapshot, all that the decision was made from.
     pub(super) before: State,
     pub(super) policy: Arc<Policy>,
+    pub(super) shadows: Vec<Followed>,
     pub(super) last_move: Option<LastMove>,
 }
 
@@ -69,6 +71,9 @@ pub(super) struct Memory {
     /// What savings of the day are measured against.
     #[serde(default)]
     stays: HashMap<RouteId, Stay>,
+    /// What shadow policies would have done.
+    #[serde(default)]
+    pub(super) shadows: Shadows,
 }
 
 /// Smoothed figures of a route that no single backend has.
@@ -133,14 +138,23 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
+            let shadows = self.memory.shadows.decide(route, &snapshot, &before);
             let mut stay = self.memory.stays.remove(&route.id);
-            let turn = RouteTurn { route, snapshot: &snapshot, decision: &decision, state, stay: &mut stay };
+            let turn = RouteTurn {
+                route,
+                snapshot: &snapshot,
+                decision: &decision,
+                state,
+                shadows,
+                stay: &mut stay,
+            };
             let due = self.accounts.turn(turn, &signals.meters);
             accounts.extend(due.map(|account| (route.id.clone(), account)));
             self.memory.stays.extend(stay.map(|stay| (route.id.clone(), stay)));
             let last_move = self.memory.last_moves.get(&route.id).cloned();
             let policy = route.policy.clone();
-            routes.push(RoutePicture { snapshot, decision, before, policy, last_move });
+            let shadows = self.memory.shadows.of(&route.id).to_vec();
+            routes.push(RoutePicture { snapshot, decision, before, policy, shadows, last_move });
         }
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);
@@ -279,6 +293,7 @@ impl Brain {
             self.memory.last_moves.retain(|route, _| known(route));
             self.memory.flows.retain(|route, _| known(route));
             self.memory.stays.retain(|route, _| known(route));
+            self.memory.shadows.retain(known);
         }
         self.accounts.forget_removed(&settings.routes);
         let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();

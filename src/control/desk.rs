@@ -4,14 +4,14 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Control, RoutePicture, lock};
+use super::{Control, RoutePicture, lock, shadow::Followed};
 use crate::{
     admin::{
         Desk,
         views::{
             BackendStatus, CostInputs, Explanation, NewOverride, NoticeError, NoticeReceipt,
             OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError, OverrideStatus, ReloadError,
-            RouteStatus, Status,
+            RouteStatus, ShadowShare, ShadowStatus, Status,
         },
     },
     config,
@@ -192,6 +192,23 @@ fn cost_inputs(view: &BackendView) -> CostInputs {
     }
 }
 
+/// `None` before its first decision.
+fn shadow_status(of: &Followed) -> Option<ShadowStatus> {
+    let decision = of.decision.as_ref()?;
+    let serving = decision.backends.iter().filter(|verdict| verdict.share > 0.0);
+    let share = |v: &crate::model::Verdict| ShadowShare { backend: v.backend.clone(), share: v.share };
+    Some(ShadowStatus {
+        policy: of.policy.clone(),
+        since: of.since,
+        shares: serving.map(share).collect(),
+        reason: decision.reason.to_string(),
+        live_usd: of.live_usd,
+        shadow_usd: of.live_usd + of.more_usd,
+        moves: of.moves,
+        uncompared_requests: of.uncompared,
+    })
+}
+
 fn refused(error: StoreError) -> OverrideError {
     match error {
         StoreError::NoSpace { .. } => OverrideError::NoSpace(error.to_string()),
@@ -236,6 +253,7 @@ impl Control {
             reason_code: decision.reason.code().into(),
             fallback: decision.fallback,
             backends,
+            shadows: picture.shadows.iter().filter_map(shadow_status).collect(),
         }
     }
 

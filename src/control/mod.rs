@@ -2,7 +2,7 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `accounts.rs` (what it came to), `desk.rs` (what operators ask), `notices.rs` (what is told about
+//! `brain.rs` (one turn), `accounts.rs` (what it came to), `shadow.rs` (what other policies would do), `desk.rs` (what operators ask), `notices.rs` (what is told about
 //! nodes), `reload.rs` and `scribe.rs` (what is written to disk).
 
 mod accounts;
@@ -12,6 +12,7 @@ mod notices;
 mod reload;
 mod scribe;
 pub mod serve;
+mod shadow;
 
 use std::{
     collections::{BTreeMap, HashMap},

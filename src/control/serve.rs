@@ -137,7 +137,10 @@ impl Running {
         let now = Timestamp::now();
         control.turn(now);
         let settings = &control.active.load().settings;
-        let accounts = lock(&control.brain).close_accounts(settings, &control.signals, now);
+        let mut brain = lock(&control.brain);
+        let accounts = brain.close_accounts(settings, &control.signals, now);
+        control.save_memory(&brain);
+        drop(brain);
         control.note_accounts(accounts, now);
         control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);

@@ -126,6 +126,21 @@ impl Account {
         self.backends.iter().map(|backend| backend.usd).sum()
     }
 
+    /// The part of a shadow policy, made when first asked for.
+    pub fn shadow(&mut self, policy: &PolicyId) -> &mut ShadowAccount {
+        let place = self.shadows.iter().position(|shadow| shadow.policy == *policy).unwrap_or_else(|| {
+            self.shadows.push(ShadowAccount {
+                policy: policy.clone(),
+                backend: None,
+                more_usd: 0.0,
+                moves: 0,
+                uncompared: 0,
+            });
+            self.shadows.len() - 1
+        });
+        &mut self.shadows[place]
+    }
+
     /// Whether more requests were late than the objective allows: 5% of those that were timed.
     pub fn is_over_slo(&self) -> bool {
         let (timed, over) = self.backends.iter().fold((0, 0), |sum, b| (sum.0 + b.timed, sum.1 + b.over_slo));

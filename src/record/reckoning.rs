@@ -11,7 +11,7 @@
 
 use crate::{
     cost::{self, Costing},
-    model::{BackendId, Decision, Offer, PriceState, Snapshot, Timestamp},
+    model::{BackendId, Decision, Offer, PriceState, Snapshot},
     policy::{State, site},
 };
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl<'a> Reckoning<'a> {
     /// Counts what replicas cost that a move has left behind: they run on for `hold`, so that the load can come back.
     /// `state` is what the decision left.
     pub fn with_standby(mut self, state: &State, hold: Duration) -> Reckoning<'a> {
-        self.standby_usd_per_hour = self.standby(state, hold, self.decision.at);
+        self.standby_usd_per_hour = self.standby(state, hold);
         self
     }
 
@@ -102,6 +102,11 @@ impl<'a> Reckoning<'a> {
     pub fn usd(&self, index: usize) -> Option<f64> {
         let per_1k = self.decision.backends.get(index)?.average_usd_per_1k?;
         Some(self.served[index] as f64 / 1000.0 * per_1k)
+    }
+
+    /// USD that all requests cost beyond what is paid anyway, those of unknown cost left out.
+    pub fn avoidable_usd(&self) -> f64 {
+        (0..self.served.len()).filter_map(|index| self.usd(index)).sum()
     }
 
     /// USD per hour of the replicas that a backend runs whatever is served; `None` when its cost is unknown.
@@ -185,7 +190,9 @@ impl<'a> Reckoning<'a> {
         Some((curve.usd_per_hour(elsewhere + own) - curve.usd_per_hour(elsewhere)) / (own * HOUR))
     }
 
-    fn standby(&self, state: &State, hold: Duration, now: Timestamp) -> f64 {
+    /// USD per hour of replicas that moves have left behind, had these led to `state`.
+    pub fn standby(&self, state: &State, hold: Duration) -> f64 {
+        let now = self.decision.at;
         if !state.moved_at.is_some_and(|at| now.duration_since(at).unsigned_abs() <= hold) {
             return 0.0;
         }

@@ -28,8 +28,8 @@ pub const COLUMNS: [&str; 13] = [
     "over_slo_seconds",
     "standby_usd",
     "saved_usd",
-    "saved_low_usd",
-    "saved_high_usd",
+    "saved_against_cheapest_usd",
+    "doubtful_usd",
     "uncompared_requests",
 ];
 

@@ -305,7 +305,7 @@ impl Gathering {
         };
         for route in &report.routes {
             add_traffic(&mut report.traffic, &route.traffic);
-            add_money(&mut report.money, &route.money);
+            report.money.add(&route.money);
         }
         report.spent_usd = report.minimum_usd + report.money.avoidable_usd;
         report
@@ -377,7 +377,7 @@ impl Gathering {
                 shadows: self.shadows_of(route),
             });
             add_traffic(&mut of.traffic, &day.traffic);
-            add_money(&mut of.money, &day.money(cheapest.get(route)));
+            of.money.add(&day.money(cheapest.get(route)));
             of.moves += day.moves;
         }
         routes.into_values().collect()
@@ -446,7 +446,7 @@ impl Gathering {
                 moves: 0,
             });
             add_traffic(&mut sum.traffic, &of.traffic);
-            add_money(&mut sum.money, &of.money(cheapest.get(route)));
+            sum.money.add(&of.money(cheapest.get(route)));
             sum.moves += of.moves;
         }
         for ((_, day), usd) in self.minimums() {
@@ -499,8 +499,8 @@ impl Gathering {
                 of.traffic.over_slo_seconds,
                 money.standby_usd,
                 money.saved_usd,
-                money.saved_low_usd,
-                money.saved_high_usd,
+                money.saved_against_cheapest_usd,
+                money.doubtful_usd,
                 money.uncompared_requests as f64,
             ];
             rows.push(row("", &figures, csv::COLUMNS.len() - figures.len()));
@@ -515,16 +515,19 @@ impl RouteDay {
         let alone = cheapest.and_then(|backend| self.backends.get(backend));
         // On a day on which that backend was not configured there was no such choice.
         let against_alone = alone.map_or(self.saved_usd, |of| of.instead_usd - self.standby_usd);
-        Money {
+        let mut money = Money::default();
+        money.add(&Money {
             requests_usd: self.requests_usd,
             standby_usd: self.standby_usd,
             avoidable_usd: self.requests_usd + self.standby_usd,
             saved_usd: self.saved_usd,
-            saved_low_usd: self.saved_usd.min(against_alone) - self.doubtful_usd,
-            saved_high_usd: self.saved_usd.max(against_alone) + self.doubtful_usd,
+            saved_against_cheapest_usd: against_alone,
+            doubtful_usd: self.doubtful_usd,
             unpriced_requests: self.unpriced,
             uncompared_requests: self.uncompared,
-        }
+            ..Money::default()
+        });
+        money
     }
 }
 
@@ -557,15 +560,4 @@ fn add_traffic(sum: &mut Traffic, more: &Traffic) {
     sum.timed += more.timed;
     sum.over_slo += more.over_slo;
     sum.over_slo_seconds += more.over_slo_seconds;
-}
-
-fn add_money(sum: &mut Money, more: &Money) {
-    sum.requests_usd += more.requests_usd;
-    sum.standby_usd += more.standby_usd;
-    sum.avoidable_usd += more.avoidable_usd;
-    sum.saved_usd += more.saved_usd;
-    sum.saved_low_usd += more.saved_low_usd;
-    sum.saved_high_usd += more.saved_high_usd;
-    sum.unpriced_requests += more.unpriced_requests;
-    sum.uncompared_requests += more.uncompared_requests;
 }

@@ -283,7 +283,7 @@ fn spend(series: &[Point]) -> String {
     let tops = series.iter().map(|p| p.avoidable_usd.max(p.avoidable_usd + p.saved_usd));
     let axis = Axis::linear(0.0, tops.fold(1e-9, f64::max), BOTTOM, TOP);
     let description = "Avoidable USD over time, and what staying would have cost";
-    let mut out = frame(series, &axis, |tick| format!("${}", short(tick)), description);
+    let mut out = frame(series, &axis, |tick| format!("${}", short((tick * 1e6).round() / 1e6)), description);
     let [spent, lost, saved] = [COLOURS[0], COLOURS[1], COLOURS[2]];
     for (index, point) in series.iter().enumerate() {
         let stayed = (point.avoidable_usd + point.saved_usd).max(0.0);

@@ -33,7 +33,11 @@ pub struct Money {
     pub avoidable_usd: f64,
     /// What was not spent because traffic did not stay, net of `standby_usd`.
     pub saved_usd: f64,
-    /// The lower end of its interval.
+    /// The same against all traffic at the one backend that turned out cheapest over the whole period.
+    pub saved_against_cheapest_usd: f64,
+    /// What of it rests on prices that were not fresh, added up without sign.
+    pub doubtful_usd: f64,
+    /// The lower end of its interval. Of a sum it is that of the sums: those of its parts are further away.
     pub saved_low_usd: f64,
     /// The upper end of its interval.
     pub saved_high_usd: f64,
@@ -41,6 +45,21 @@ pub struct Money {
     pub unpriced_requests: u64,
     /// Requests for which it cannot be told what was saved; nothing is counted for them.
     pub uncompared_requests: u64,
+}
+
+impl Money {
+    fn add(&mut self, more: &Money) {
+        self.requests_usd += more.requests_usd;
+        self.standby_usd += more.standby_usd;
+        self.avoidable_usd += more.avoidable_usd;
+        self.saved_usd += more.saved_usd;
+        self.saved_against_cheapest_usd += more.saved_against_cheapest_usd;
+        self.doubtful_usd += more.doubtful_usd;
+        self.unpriced_requests += more.unpriced_requests;
+        self.uncompared_requests += more.uncompared_requests;
+        self.saved_low_usd = self.saved_usd.min(self.saved_against_cheapest_usd) - self.doubtful_usd;
+        self.saved_high_usd = self.saved_usd.max(self.saved_against_cheapest_usd) + self.doubtful_usd;
+    }
 }
 
 /// Counts of a route, a backend, a day, or all.

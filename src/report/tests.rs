@@ -104,7 +104,8 @@ fn amounts_add_up_over_routes_backends_and_days() {
         report.days.iter().map(|d| d.money).collect(),
     ] {
         close(of.iter().map(|money| money.saved_usd).sum(), report.money.saved_usd);
-        close(of.iter().map(|money| money.saved_low_usd).sum(), report.money.saved_low_usd);
+        let against = of.iter().map(|money| money.saved_against_cheapest_usd).sum();
+        close(against, report.money.saved_against_cheapest_usd);
         close(of.iter().map(|money| money.avoidable_usd).sum(), report.money.avoidable_usd);
     }
     let by_backend: f64 = report.backends.iter().map(|of| of.requests_usd).sum();
@@ -126,6 +127,21 @@ fn the_interval_reaches_to_the_cheapest_in_hindsight_and_by_what_is_in_doubt() {
     close(chat.money.saved_high_usd, 1.5);
     close(embed.money.saved_low_usd, -0.25 - 0.0625);
     close(embed.money.saved_high_usd, -0.1 - 0.125 + 0.0625);
+}
+
+/// On one day 0.5 were saved and 0.1 lost against c, on the other the same: the interval of both is from the sums.
+#[test]
+fn the_interval_of_a_sum_is_that_of_the_sums() {
+    let mut all = gathering();
+    for (to, saved) in [("02T10:00:00", 0.5), ("03T10:00:00", -0.7)] {
+        take(&mut all, to, "chat", &Account { saved_usd: saved, ..account(to) });
+    }
+    let report = all.finish();
+    let interval = |money: &Money| (money.saved_low_usd, money.saved_high_usd);
+    assert_eq!(interval(&report.days[0].money), (-0.1, 0.5));
+    assert_eq!(interval(&report.days[1].money), (-0.7, -0.1));
+    close(report.money.saved_low_usd, -0.2);
+    close(report.money.saved_high_usd, -0.2);
 }
 
 #[test]
@@ -188,7 +204,7 @@ fn no_figure_is_in_two_rows_of_the_spreadsheet() {
     assert_eq!(sum("requests"), 4000.0);
     close(sum("requests_usd"), report.money.requests_usd);
     close(sum("saved_usd"), report.money.saved_usd);
-    close(sum("saved_high_usd"), report.money.saved_high_usd);
+    close(sum("doubtful_usd"), report.money.doubtful_usd);
     assert_eq!((sum("refused"), sum("over_slo_seconds"), sum("uncompared_requests")), (3.0, 60.0, 7.0));
     let text = csv::text(&report.rows);
     let columns = text.lines().next().unwrap().split(',').count();

@@ -71,7 +71,7 @@ impl Accounts {
         let served = self.served(route, snapshot, meters);
         let reckoning = Reckoning::new(snapshot, decision, &served).with_standby(state, route.policy.hold);
         let day = |at: Timestamp| at.as_second().div_euclid(86_400);
-        if !stay.as_ref().is_some_and(|stay| day(stay.since) == day(now)) {
+        if stay.as_ref().is_none_or(|stay| day(stay.since) != day(now)) {
             let chosen = reckoning.cheapest_alone();
             *stay = chosen.map(|backend| Stay { backend: backend.clone(), since: now });
         }

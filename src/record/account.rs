@@ -3,8 +3,6 @@
 //! Numbers that are 0 are left out of the JSON, and so is what is not known; of which fields the latter can be true, their
 //! comments say.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::reckoning::Reckoning;
@@ -150,13 +148,8 @@ impl Account {
     /// Adds a turn of the loop, `reckoning` being over the requests that ended in it and `seconds` its length.
     pub fn add(&mut self, reckoning: &Reckoning<'_>, seconds: f64) {
         self.seconds += seconds;
-        let places: HashMap<BackendId, usize> =
-            self.backends.iter().enumerate().map(|(place, b)| (b.backend.clone(), place)).collect();
         for (index, backend) in reckoning.backends().enumerate() {
-            let place = places.get(backend).copied().unwrap_or_else(|| {
-                self.backends.push(BackendAccount::new(backend.clone()));
-                self.backends.len() - 1
-            });
+            let place = self.place_of(backend, index);
             let account = &mut self.backends[place];
             let served = reckoning.served(index);
             account.requests += served;
@@ -183,6 +176,17 @@ impl Account {
             }
             None => self.uncompared += reckoning.requests(),
         }
+    }
+
+    /// Where a backend is; it is added where it is not. Its place in the snapshot is where it is but after a reload.
+    fn place_of(&mut self, backend: &BackendId, guess: usize) -> usize {
+        if self.backends.get(guess).is_some_and(|of| of.backend == *backend) {
+            return guess;
+        }
+        self.backends.iter().position(|of| of.backend == *backend).unwrap_or_else(|| {
+            self.backends.push(BackendAccount::new(backend.clone()));
+            self.backends.len() - 1
+        })
     }
 
     /// The same with amounts rounded for the journal.

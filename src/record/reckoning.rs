@@ -138,14 +138,14 @@ impl<'a> Reckoning<'a> {
         if possible <= 0.0 {
             return None;
         }
-        let more = self.divided_by(&self.only(index, possible))?;
+        let more = self.alone(index, possible)?;
         Some((more, (self.requests() as f64 * possible).round() as u64))
     }
 
     /// What was not spent because the requests were not all at this backend. `None` when that cannot be told; nothing where
     /// it could not have served.
     pub fn stayed_at(&self, index: usize) -> Option<Saved> {
-        let usd = self.divided_by(&self.only(index, self.possible(index)))?;
+        let usd = self.alone(index, self.possible(index))?;
         let involved = |(place, requests): (usize, &u64)| (*requests > 0 || place == index).then_some(place);
         let doubtful = self.served.iter().enumerate().filter_map(involved).any(|place| !self.fresh[place]);
         Some(Saved { usd, doubtful })
@@ -173,10 +173,13 @@ impl<'a> Reckoning<'a> {
         if verdict.eligible { verdict.limit.clamp(0.0, 1.0) } else { 0.0 }
     }
 
-    fn only(&self, index: usize, share: f64) -> Vec<f64> {
-        let mut shares = vec![0.0; self.costs.len()];
-        shares[index] = share;
-        shares
+    /// [`Reckoning::divided_by`] with one backend.
+    fn alone(&self, index: usize, share: f64) -> Option<f64> {
+        if share <= 0.0 {
+            return self.here_usd.map(|_| 0.0);
+        }
+        let there = self.requests() as f64 * self.usd_per_request(index, share)?;
+        Some(share * (there - self.here_usd?))
     }
 
     /// USD that each of the requests adds when a backend has `share` of them.
@@ -193,7 +196,7 @@ impl<'a> Reckoning<'a> {
     /// USD per hour of replicas that moves have left behind, had these led to `state`.
     pub fn standby(&self, state: &State, hold: Duration) -> f64 {
         let now = self.decision.at;
-        if !state.moved_at.is_some_and(|at| now.duration_since(at).unsigned_abs() <= hold) {
+        if state.moved_at.is_none_or(|at| now.duration_since(at).unsigned_abs() > hold) {
             return 0.0;
         }
         let of = |(index, view): (usize, &crate::model::BackendView)| {

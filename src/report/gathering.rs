@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::{
     BackendReport, COUNTERFACTUAL, DayReport, Gap, Money, Move, OverrideReport, Point, Report, RouteReport,
-    ShadowReport, Traffic, csv, day_name, day_of,
+    ShadowReport, Traffic, csv, day::RouteDay, day_name, day_of,
 };
 use crate::{
     model::{Action, BackendId, Override, PolicyId, Reason, RouteId, Timestamp},
-    record::{Account, BackendAccount},
+    record::Account,
 };
 
 /// Moves and overrides that are kept: a report with more of them is read by nobody, and its sums are right all the same.
@@ -31,31 +31,6 @@ const HOURLY_MAX: i64 = 72;
 
 /// A backend stands for "all traffic at one place" only if it could have served this part of the requests.
 const POSSIBLE_MIN: f64 = 0.5;
-
-/// What a route came to on a day.
-#[derive(Clone, Debug, Default)]
-struct RouteDay {
-    traffic: Traffic,
-    requests_usd: f64,
-    standby_usd: f64,
-    saved_usd: f64,
-    doubtful_usd: f64,
-    unpriced: u64,
-    uncompared: u64,
-    moves: u64,
-    backends: BTreeMap<BackendId, BackendDay>,
-}
-
-/// What the requests of a route at a backend came to on a day.
-#[derive(Clone, Debug, Default)]
-struct BackendDay {
-    traffic: Traffic,
-    usd: f64,
-    unpriced: u64,
-    minimum_usd: Option<f64>,
-    instead_usd: f64,
-    possible: u64,
-}
 
 #[derive(Clone, Debug)]
 struct Shadow {
@@ -212,14 +187,14 @@ impl Gathering {
         for backend in &account.backends {
             let of = day.backends.entry(backend.backend.clone()).or_default();
             of.add(backend);
-            let traffic = traffic(backend);
-            add_traffic(&mut total, &traffic);
+            let traffic = Traffic::of(backend);
+            total.add(&traffic);
             day.unpriced += backend.unpriced;
         }
         if account.is_over_slo() {
             total.over_slo_seconds = account.seconds;
         }
-        add_traffic(&mut day.traffic, &total);
+        day.traffic.add(&total);
         day.requests_usd += account.usd();
         day.standby_usd += account.standby_usd;
         day.saved_usd += account.saved_usd;
@@ -304,7 +279,7 @@ impl Gathering {
             notes: self.notes,
         };
         for route in &report.routes {
-            add_traffic(&mut report.traffic, &route.traffic);
+            report.traffic.add(&route.traffic);
             report.money.add(&route.money);
         }
         report.spent_usd = report.minimum_usd + report.money.avoidable_usd;
@@ -343,7 +318,9 @@ impl Gathering {
 
     /// By route, the backend where all of it would have cost least over the whole period.
     fn cheapest_alone(&self) -> HashMap<RouteId, BackendId> {
-        let mut sums: BTreeMap<&RouteId, (u64, BTreeMap<&BackendId, (f64, u64)>)> = BTreeMap::new();
+        /// USD more, and requests for which it was possible.
+        type Alone<'a> = BTreeMap<&'a BackendId, (f64, u64)>;
+        let mut sums: BTreeMap<&RouteId, (u64, Alone<'_>)> = BTreeMap::new();
         for ((route, _), day) in &self.days {
             let (requests, backends) = sums.entry(route).or_default();
             *requests += day.traffic.requests;
@@ -376,7 +353,7 @@ impl Gathering {
                 cheapest_alone: cheapest.get(route).cloned(),
                 shadows: self.shadows_of(route),
             });
-            add_traffic(&mut of.traffic, &day.traffic);
+            of.traffic.add(&day.traffic);
             of.money.add(&day.money(cheapest.get(route)));
             of.moves += day.moves;
         }
@@ -408,7 +385,7 @@ impl Gathering {
                     unpriced_requests: 0,
                     minimum_usd: None,
                 });
-                add_traffic(&mut sum.traffic, &of.traffic);
+                sum.traffic.add(&of.traffic);
                 sum.requests_usd += of.usd;
                 sum.unpriced_requests += of.unpriced;
             }
@@ -445,7 +422,7 @@ impl Gathering {
                 minimum_usd: 0.0,
                 moves: 0,
             });
-            add_traffic(&mut sum.traffic, &of.traffic);
+            sum.traffic.add(&of.traffic);
             sum.money.add(&of.money(cheapest.get(route)));
             sum.moves += of.moves;
         }
@@ -510,54 +487,6 @@ impl Gathering {
     }
 }
 
-impl RouteDay {
-    fn money(&self, cheapest: Option<&BackendId>) -> Money {
-        let alone = cheapest.and_then(|backend| self.backends.get(backend));
-        // On a day on which that backend was not configured there was no such choice.
-        let against_alone = alone.map_or(self.saved_usd, |of| of.instead_usd - self.standby_usd);
-        let mut money = Money::default();
-        money.add(&Money {
-            requests_usd: self.requests_usd,
-            standby_usd: self.standby_usd,
-            avoidable_usd: self.requests_usd + self.standby_usd,
-            saved_usd: self.saved_usd,
-            saved_against_cheapest_usd: against_alone,
-            doubtful_usd: self.doubtful_usd,
-            unpriced_requests: self.unpriced,
-            uncompared_requests: self.uncompared,
-            ..Money::default()
-        });
-        money
-    }
-}
-
-impl BackendDay {
-    fn add(&mut self, account: &BackendAccount) {
-        add_traffic(&mut self.traffic, &traffic(account));
-        self.usd += account.usd;
-        self.unpriced += account.unpriced;
-        if let Some(usd) = account.minimum_usd {
-            *self.minimum_usd.get_or_insert(0.0) += usd;
-        }
-        self.instead_usd += account.instead_usd.unwrap_or(0.0);
-        self.possible += account.possible;
-    }
-}
-
 fn read<T: serde::de::DeserializeOwned>(body: &Map<String, Value>) -> Result<T, String> {
     serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
-}
-
-fn traffic(account: &BackendAccount) -> Traffic {
-    let BackendAccount { requests, errors, timed, over_slo, .. } = *account;
-    Traffic { requests, errors, timed, over_slo, ..Traffic::default() }
-}
-
-fn add_traffic(sum: &mut Traffic, more: &Traffic) {
-    sum.requests += more.requests;
-    sum.errors += more.errors;
-    sum.refused += more.refused;
-    sum.timed += more.timed;
-    sum.over_slo += more.over_slo;
-    sum.over_slo_seconds += more.over_slo_seconds;
 }

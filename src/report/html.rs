@@ -361,7 +361,7 @@ fn late(traffic: &Traffic) -> String {
 /// Cents, or what is needed to see that there is something.
 fn usd(amount: f64) -> String {
     let size = amount.abs();
-    let decimals = if size >= 0.995 || size < 5e-7 { 2 } else { 6 };
+    let decimals = if (5e-7..0.995).contains(&size) { 6 } else { 2 };
     let sign = if amount < 0.0 && size >= 5e-7 { "-" } else { "" };
     format!("{sign}${size:.decimals$}")
 }

@@ -4,6 +4,7 @@
 //! [`Gathering`] takes entries and ends in a [`Report`]; [`csv`] and [`html`] write that down; [`replay`] makes decisions again.
 
 pub mod csv;
+mod day;
 mod gathering;
 pub mod html;
 pub mod replay;
@@ -14,7 +15,10 @@ pub use gathering::Gathering;
 
 use serde::Serialize;
 
-use crate::model::{Action, BackendId, Override, PolicyId, RouteId, Timestamp};
+use crate::{
+    model::{Action, BackendId, Override, PolicyId, RouteId, Timestamp},
+    record::BackendAccount,
+};
 
 /// What savings are measured against, in words.
 pub const COUNTERFACTUAL: &str = "Saved is what was not spent beyond what is paid anyway because traffic did not stay where it \
@@ -77,6 +81,22 @@ pub struct Traffic {
     pub over_slo: u64,
     /// Seconds in which more than 5% of a route's first bytes came too late.
     pub over_slo_seconds: f64,
+}
+
+impl Traffic {
+    fn of(account: &BackendAccount) -> Traffic {
+        let BackendAccount { requests, errors, timed, over_slo, .. } = *account;
+        Traffic { requests, errors, timed, over_slo, ..Traffic::default() }
+    }
+
+    fn add(&mut self, more: &Traffic) {
+        self.requests += more.requests;
+        self.errors += more.errors;
+        self.refused += more.refused;
+        self.timed += more.timed;
+        self.over_slo += more.over_slo;
+        self.over_slo_seconds += more.over_slo_seconds;
+    }
 }
 
 /// What a route came to.

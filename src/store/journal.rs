@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::{StoreError, lines::LinesFromEnd, local::create_durably};
 use crate::model::{RouteId, Timestamp};
 
-/// Longest line in bytes. A decision over 50 backends has some 20 KB.
+/// Longest line in bytes. A decision over 50 backends has some 70 KB.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 /// Most entries that one query gives.
 pub const QUERY_ENTRIES_MAX: usize = 1_000;

@@ -267,7 +267,7 @@ fn wrapped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{at, example, gathering};
+    use crate::report::tests::{example, gathering};
 
     #[test]
     fn a_page_says_all() {
@@ -278,7 +278,7 @@ mod tests {
 
         spent      $6.3750: $2.2500 paid anyway (minimum of replicas), $4.1250 avoidable
                    $0.1250 of it for replicas that moves left behind
-        saved      $1.2500, between -$0.6125 and $1.3375
+        saved      $1.2500, between -$0.5875 and $1.3125
                    7 requests whose cost is unknown, in no amount
                    7 requests for which it cannot be told what was saved
         requests   4000, 2 errors at backends, 3 refused
@@ -297,7 +297,7 @@ mod tests {
 
         By day (UTC)
           DAY         REQUESTS  AVOIDABLE    SAVED  AT LEAST  AT MOST   OVER SLO  MOVES
-          2026-03-02      3000    $3.1250  $0.7500  -$0.5125  $0.8375  1 min 0 s      1
+          2026-03-02      3000    $3.1250  $0.7500  -$0.4875  $0.8125  1 min 0 s      1
           2026-03-03      1000    $1.0000  $0.5000  -$0.1000  $0.5000          -      0
 
         Shadow policies
@@ -335,8 +335,7 @@ mod tests {
 
     #[test]
     fn lines_of_prose_are_short() {
-        let text = wrapped(&example().counterfactual);
+        let text = wrapped(example().counterfactual);
         assert!(text.lines().count() > 1 && text.lines().all(|line| line.len() <= 100), "{text}");
-        assert_eq!(at("02T10:00:00").to_string(), "2026-03-02T10:00:00Z");
     }
 }

@@ -85,6 +85,15 @@ fn what_was_spent_and_saved_agrees_with_the_metrics_and_every_decision_comes_out
     let state = tradewind.dir().join("state");
     let running = report(&state);
     assert!(running["moves"].as_array().unwrap().len() >= 2, "{running}");
+    // An account was made at each move; who asks for decisions does not get them.
+    let kinds = |query: &str| {
+        let journal = tradewind.json(&format!("/v1/decisions?route=chat&{query}"));
+        let entries = journal["decisions"].as_array().unwrap().clone();
+        entries.into_iter().map(|entry| entry["kind"].clone()).collect::<Vec<Value>>()
+    };
+    assert!(kinds("limit=100").iter().all(|kind| kind == "decision"));
+    let accounts = kinds("kind=account");
+    assert!(accounts.len() >= 2 && accounts.iter().all(|kind| kind == "account"), "{accounts:?}");
     let order =
         json!({"kind": "cap", "backend": "zone-a", "share": 0.9, "ttl": "30m", "reason": "quota is low"});
     let id = tradewind.impose(order);

@@ -126,6 +126,8 @@ impl Default for JournalLimits {
 pub struct JournalQuery {
     /// Only entries of this route.
     pub route: Option<RouteId>,
+    /// Only entries about this; `None` for all but accounts, of which there are many and which say nothing of decisions.
+    pub kind: Option<EntryKind>,
     /// Only entries of this time or later.
     pub since: Option<Timestamp>,
     /// At most so many; never more than [`QUERY_ENTRIES_MAX`].
@@ -134,7 +136,7 @@ pub struct JournalQuery {
 
 impl Default for JournalQuery {
     fn default() -> JournalQuery {
-        JournalQuery { route: None, since: None, limit: 100 }
+        JournalQuery { route: None, kind: None, since: None, limit: 100 }
     }
 }
 
@@ -304,6 +306,7 @@ impl JournalQuery {
         #[derive(Deserialize)]
         struct Head {
             at: Timestamp,
+            kind: EntryKind,
             #[serde(default)]
             route: Option<RouteId>,
         }
@@ -311,6 +314,7 @@ impl JournalQuery {
         // recent `since`: where the clock was set, the lines are not in the order of their times.
         let head: Head = serde_json::from_slice(line).ok()?;
         let wanted = self.since.is_none_or(|since| head.at >= since)
+            && self.kind.map_or(head.kind != EntryKind::Account, |kind| head.kind == kind)
             && self.route.as_ref().is_none_or(|route| head.route.as_ref() == Some(route));
         if wanted { serde_json::from_slice(line).ok() } else { None }
     }

@@ -66,7 +66,7 @@ impl Axis {
             let step =
                 [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough);
             let step = step.unwrap_or(rough);
-            ticks.extend((0..=STEPS as i32 + 1).map(|i| f64::from(i) * step));
+            ticks.extend((0..=STEPS as i32 + 1).map(|i| three_digits(f64::from(i) * step)));
         }
         ticks.retain(|tick| (self.low..=self.high).contains(tick));
         ticks
@@ -106,6 +106,11 @@ pub fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// Rounded to three significant digits: multiples of a step are not exact.
+fn three_digits(number: f64) -> f64 {
+    format!("{number:.2e}").parse().unwrap_or(number)
 }
 
 /// Rounded to one significant digit: powers of ten are not exact.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config,
-    model::Timestamp,
+    model::{Share, Timestamp},
     simulate::{self, plot},
 };
 
@@ -62,6 +62,10 @@ pub struct Args {
     /// A request that would wait for longer is refused
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     patience: Duration,
+
+    /// How full autoscalers want their replicas to be
+    #[arg(long, value_name = "SHARE", default_value = "80%")]
+    utilization: Share,
 
     /// Mean size of a response
     #[arg(long, value_name = "BYTES", default_value_t = 4096.0)]

@@ -54,12 +54,23 @@ pub struct Curve {
     pub always: f64,
     /// USD per 1,000 requests on top, beyond the paid minimum: nodes or managed replicas.
     pub beyond: f64,
+    /// Requests per second of what is bought at once: a node, or a managed replica.
+    pub step_rps: f64,
 }
 
 impl Curve {
     /// USD per hour that a load of `rps` costs beyond what is paid anyway.
     pub fn usd_per_hour(&self, rps: f64) -> f64 {
         (rps * self.always + (rps - self.paid_rps).max(0.0) * self.beyond) * HOUR / 1000.0
+    }
+
+    /// USD per hour that a load of about `rps` costs beyond what is paid anyway, in whole nodes: half of the last node serves
+    /// nobody on average, and less than a node's load still needs one. Large nodes for little load cost more than their
+    /// price says.
+    pub fn whole_usd_per_hour(&self, rps: f64) -> f64 {
+        let beyond_rps = (rps - self.paid_rps).max(0.0);
+        let idle_rps = 0.5 * beyond_rps.min(self.step_rps);
+        self.usd_per_hour(rps) + idle_rps * self.beyond * HOUR / 1000.0
     }
 
     /// USD per 1,000 requests that a load of `rps` costs on average beyond what is paid anyway.
@@ -108,8 +119,16 @@ pub fn cost_of(view: &BackendView, response_bytes: f64) -> Result<Costing, Missi
     };
     let replicas = replicas.ok_or(Missing::Replicas)?;
     let always = egress + per_request;
-    let curve =
-        Curve { paid_rps: replicas.capacity_rps(replicas.min), always, beyond: unit.total() - always };
+    let per_step = match (&backend.managed, &backend.node) {
+        (None, Some(node)) => node.replicas_per_node,
+        _ => 1.0,
+    };
+    let curve = Curve {
+        paid_rps: replicas.capacity_rps(replicas.min),
+        always,
+        beyond: unit.total() - always,
+        step_rps: per_step * replicas.rps,
+    };
     Ok(Costing { unit, curve, trusted })
 }
 

@@ -44,7 +44,7 @@ fn egress_counts_from_the_first_byte() {
 
 #[test]
 fn within_the_paid_minimum_compute_is_free() {
-    let curve = Curve { paid_rps: 20.0, always: 0.01, beyond: 0.02 };
+    let curve = Curve { paid_rps: 20.0, always: 0.01, beyond: 0.02, step_rps: 10.0 };
     assert_eq!(curve.marginal(19.9), 0.01);
     assert_eq!(curve.marginal(20.0), 0.03);
     assert!((curve.average(40.0) - 0.02).abs() < 1e-12);

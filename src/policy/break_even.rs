@@ -143,8 +143,8 @@ mod tests {
     /// The longest step that the rule accounts for.
     const STEP_SECONDS: i64 = 60;
 
-    /// 50 requests a second at 10 a replica: five nodes.
-    const NODES: f64 = 5.0;
+    /// 50 requests a second at 10 a replica: five nodes, and half a node that serves nobody.
+    const NODES: f64 = 5.5;
 
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -218,9 +218,9 @@ mod tests {
             step(&mut world, &[1.0, 1.0]);
             (1..10_000).find(|_| step(&mut world, &[1.0, there]).moved)
         };
-        // Half of 5 USD an hour is saved: 1 USD is reached after 24 minutes. A fiftieth of it after 10 hours.
-        assert_eq!(steps_until(0.5), Some(24));
-        assert_eq!(steps_until(0.98), Some(600));
+        // Half of 5.50 USD an hour is saved: 1 USD is reached after 22 minutes. A fiftieth of it after 9 hours.
+        assert_eq!(steps_until(0.5), Some(22));
+        assert_eq!(steps_until(0.98), Some(546));
         assert_eq!(steps_until(1.0), None);
     }
 
@@ -233,11 +233,11 @@ mod tests {
             panic!("{:?}", outcome.reason)
         };
         assert_eq!((to.as_str(), move_usd), ("b", 1.0));
-        assert!((lost_usd - 2.5 / 60.0).abs() < 1e-9, "{lost_usd}");
+        assert!((lost_usd - 2.75 / 60.0).abs() < 1e-9, "{lost_usd}");
         while !step(&mut world, &[1.0, 0.5]).moved {}
         // Back at once is twice as far: from -1 to 1.
         let back = (1..1000).find(|_| step(&mut world, &[0.5, 1.0]).moved);
-        assert_eq!(back, Some(48));
+        assert_eq!(back, Some(44));
     }
 
     #[test]
@@ -263,8 +263,8 @@ mod tests {
         let Reason::BreakEvenPending { move_usd, .. } = outcome.reason else {
             panic!("{:?}", outcome.reason)
         };
-        // Six minutes of 2.50 USD an hour there, ten of 5 USD here.
-        assert!((move_usd - (2.5 * 0.1 + 5.0 / 6.0)).abs() < 1e-9, "{move_usd}");
+        // Six minutes of 2.75 USD an hour there, ten of 5.50 USD here.
+        assert!((move_usd - (2.75 * 0.1 + 5.5 / 6.0)).abs() < 1e-9, "{move_usd}");
     }
 
     #[test]

@@ -11,6 +11,8 @@
 
 pub mod allocate;
 pub mod break_even;
+#[cfg(test)]
+mod capacity_tests;
 pub mod explain;
 pub mod ramp;
 pub mod site;
@@ -177,12 +179,16 @@ fn settle(
     }
     let must = must_leave(snapshot, sites, state, &wanted);
     state.target = wanted;
+    let before = state.shares.clone();
     ramp::pin(state, &pins);
     ramp::evacuate(sites, state);
+    // What is slow, and what nobody else is ready for, stays until somebody is.
+    let leaves = !close(&before, &state.shares, SHARE_EPSILON);
     ramp::advance(sites, state, policy.ramp.within(step.elapsed));
     ramp::spill(sites, state, &pins);
 
-    state.moving |= wish.action != Action::Stay || must.is_some() || homecoming.released.is_some();
+    state.moving |=
+        wish.action != Action::Stay || (must.is_some() && leaves) || homecoming.released.is_some();
     if state.moving {
         state.moved_at = Some(step.now);
         state.moving = !close(&state.shares, &state.target, DRIFT);
@@ -191,7 +197,8 @@ fn settle(
         return wish;
     }
     if let Some(reason) = must {
-        return Outcome { action: Action::Evacuate, reason, comparison: None };
+        let action = if leaves { Action::Evacuate } else { Action::Stay };
+        return Outcome { action, reason, comparison: None };
     }
     let id = |place: usize| sites[place].view.backend.id.clone();
     if let Some(place) = homecoming.released {

@@ -1,6 +1,7 @@
 //! How fast shares follow their target: at once where they must leave, by the ramp where they may.
 
 use super::{SHARE_EPSILON, site::Site, state::State};
+use crate::model::Cause;
 
 /// Gives pinned backends their share at once. The others keep their proportions: among them the ramp holds as ever.
 pub(super) fn pin(state: &mut State, pins: &[Option<f64>]) {
@@ -19,26 +20,27 @@ pub(super) fn pin(state: &mut State, pins: &[Option<f64>]) {
 }
 
 /// Takes away at once what may not stay, and gives it to the others: first towards their targets within what is
-/// ready, then to whoever is ready, then by the targets alone.
+/// ready, then to whoever is ready, then by the targets alone. A backend that is left because it is slow keeps what nobody else is ready
+/// for: sending it there all the same would make the others slow as well.
 pub(super) fn evacuate(sites: &[Site], state: &mut State) {
+    let before = state.shares.clone();
     for ((share, target), site) in state.shares.iter_mut().zip(&state.target).zip(sites) {
         *share = share.min(site.limit.max(*target));
     }
     let mut homeless = 1.0 - state.shares.iter().sum::<f64>();
     // The last row always has room for the rest, since the targets sum to 1.
-    let rooms: [fn(&Site, f64, f64) -> f64; 3] = [
-        |site, share, target| target.min(site.ready_share) - share,
-        |site, share, _| site.ready_share - share,
-        |_, share, target| target - share,
+    let rooms: [fn(&Site, f64, f64, f64) -> f64; 4] = [
+        |site, share, target, _| target.min(site.growth_share()) - share,
+        |site, share, _, _| site.growth_share() - share,
+        |site, share, _, before| if site.limited_by == Some(Cause::OverSlo) { before - share } else { 0.0 },
+        |_, share, target, _| target - share,
     ];
     for room in rooms {
         if homeless <= SHARE_EPSILON {
             return;
         }
-        let room: Vec<f64> = sites
-            .iter()
-            .zip(state.shares.iter().zip(&state.target))
-            .map(|(site, (share, target))| room(site, *share, *target).max(0.0))
+        let room: Vec<f64> = (0..sites.len())
+            .map(|i| room(&sites[i], state.shares[i], state.target[i], before[i]).max(0.0))
             .collect();
         homeless -= spread(&mut state.shares, &room, homeless);
     }
@@ -57,24 +59,37 @@ fn spread(shares: &mut [f64], room: &[f64], amount: f64) -> f64 {
 
 /// Takes away at once what exceeds capacity that was seen to be ready, as far as others have room that is ready: it comes back
 /// by the ramp. The target stays, and with it what the autoscaler prepares for. What operators pin stays where they want it.
+///
+/// First down to what leaves a reserve, and lets a queue go, into what others have beyond a reserve of theirs; then, should that not do,
+/// down to what is ready and up to it.
 pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
     let free_to_move = |place: usize| sites[place].may_serve && pins[place].is_none();
-    let amounts = |of: &dyn Fn(&Site, f64) -> f64| -> Vec<f64> {
-        let amount = |(place, share): (usize, &f64)| match free_to_move(place) {
-            true => of(&sites[place], *share).max(0.0),
-            false => 0.0,
+    for reserve in [true, false] {
+        let ready = |site: &Site| if reserve { site.easy_share } else { site.ready_share };
+        let amounts = |of: &dyn Fn(&Site, f64) -> f64| -> Vec<f64> {
+            let amount = |(place, share): (usize, &f64)| match free_to_move(place) {
+                true => of(&sites[place], *share).max(0.0),
+                false => 0.0,
+            };
+            state.shares.iter().enumerate().map(amount).collect()
         };
-        state.shares.iter().enumerate().map(amount).collect()
-    };
-    let room = amounts(&|site, share| site.ready_share.min(site.limit) - share);
-    let excess = amounts(&|site, share| if site.ready_is_seen { share - site.ready_share } else { 0.0 });
-    let (free, over): (f64, f64) = (room.iter().sum(), excess.iter().sum());
-    let moved = free.min(over);
-    if moved <= SHARE_EPSILON {
-        return;
-    }
-    for (share, (room, excess)) in state.shares.iter_mut().zip(room.iter().zip(&excess)) {
-        *share += moved * (room / free - excess / over);
+        let room = amounts(&|site, share| match site.ready_is_seen && site.queue_share > 0.0 {
+            true => 0.0,
+            false => ready(site).min(site.limit) - share,
+        });
+        let excess = amounts(&|site, share| match site.ready_is_seen {
+            true if share > site.ready_share + SHARE_EPSILON || site.queue_share > 0.0 => {
+                share - (ready(site) - site.queue_share).max(0.0)
+            }
+            _ => 0.0,
+        });
+        let (free, over): (f64, f64) = (room.iter().sum(), excess.iter().sum());
+        let moved = free.min(over);
+        if moved > SHARE_EPSILON {
+            for (share, (room, excess)) in state.shares.iter_mut().zip(room.iter().zip(&excess)) {
+                *share += moved * (room / free - excess / over);
+            }
+        }
     }
 }
 
@@ -84,7 +99,7 @@ pub(super) fn advance(sites: &[Site], state: &mut State, step: f64) {
     let gains: Vec<f64> = sites
         .iter()
         .zip(state.shares.iter().zip(&state.target))
-        .map(|(site, (share, target))| (target - share).min(step).min(site.ready_share - share).max(0.0))
+        .map(|(site, (share, target))| (target - share).min(step).min(site.growth_share() - share).max(0.0))
         .collect();
     let surplus: Vec<f64> =
         state.shares.iter().zip(&state.target).map(|(share, target)| (share - target).max(0.0)).collect();

@@ -18,6 +18,16 @@ const SLO_SAMPLES_MIN: u64 = 20;
 /// with dear egress would look cheap after every start.
 const RESPONSE_BYTES_ASSUMED: f64 = 4096.0;
 
+/// From this part of what is ready on a backend is taken to be full: chance alone makes queues then.
+pub(super) const FULL: f64 = 0.9;
+
+/// Live latencies are those of the last minute, and what made them so may have begun and ended within it: for this time after
+/// an overload they say nothing else about a backend.
+const OVERLOAD_SEEN_FOR: Duration = Duration::from_secs(120);
+
+/// A queue shall be gone within this time: the time for which live latencies are remembered.
+const QUEUE_GONE_WITHIN_SECONDS: f64 = 60.0;
+
 /// Load at which costs are compared when no request arrives, in requests per second: small enough never to leave a paid
 /// minimum, above zero so that ratios exist.
 const DEMAND_MIN_RPS: f64 = 1e-3;
@@ -35,10 +45,14 @@ pub struct Site<'a> {
     pub limited_by: Option<Cause>,
     /// Largest share that is ready, at most `limit`; growth by the ramp stops here.
     pub ready_share: f64,
+    /// Share that is ready and leaves a reserve, at most `ready_share`.
+    pub easy_share: f64,
     /// Requests per second that it can serve now, all routes together; `None` if unknown.
     pub ready_rps: Option<f64>,
     /// Whether what is ready was seen (reported, or announced to leave), not modelled: load beyond it goes elsewhere at once.
     pub ready_is_seen: bool,
+    /// Share of the demand that would have to stay away for its queue to be gone within a minute; 0 where none is reported.
+    pub queue_share: f64,
     /// Share that it shall prepare for beyond its target: replicas that did not come in time are asked for all the same.
     pub awaited_share: f64,
     /// Its cost, when it is known. Only one that is trusted is a reason to move; any ranks backends when traffic must.
@@ -59,12 +73,20 @@ impl Site<'_> {
         self.costing.filter(|costing| costing.trusted)
     }
 
-    /// USD per hour that `share` of the demand costs there, on top of what other routes send; `None` if that is unknown or
-    /// not trusted.
+    /// USD per hour that `share` of the demand costs there in whole nodes, on top of what other routes send; `None` if that is
+    /// unknown or not trusted.
     pub fn usd_per_hour(&self, share: f64) -> Option<f64> {
         let elsewhere = self.view.load_elsewhere_rps;
         let curve = self.trusted_costing()?.curve;
-        Some(curve.usd_per_hour(elsewhere + share * self.demand_rps) - curve.usd_per_hour(elsewhere))
+        Some(
+            curve.whole_usd_per_hour(elsewhere + share * self.demand_rps)
+                - curve.whole_usd_per_hour(elsewhere),
+        )
+    }
+
+    /// Largest share to which the ramp may raise it: where what is ready is seen, a reserve stays.
+    pub(super) fn growth_share(&self) -> f64 {
+        if self.ready_is_seen { self.easy_share } else { self.ready_share }
     }
 
     /// Whether something other than its capacity keeps it from its share.
@@ -109,9 +131,16 @@ pub fn survey<'a>(
     let response_bytes = response_bytes(snapshot);
     let mut sites = Vec::with_capacity(snapshot.backends.len());
     for (i, view) in snapshot.backends.iter().enumerate() {
-        let over_slo = over_slo(policy, &snapshot.slo, view, &mut state.over_slo_at[i], now);
         let cost = cost::cost_of(view, response_bytes);
-        let room = room(policy, view, &state.warmth[i], state.shares[i] * demand_rps, demand_rps, now);
+        let own_load_rps = state.shares[i] * demand_rps;
+        let room = room(policy, view, &state.warmth[i], own_load_rps, demand_rps, now);
+        let overloaded_at = &mut state.warmth[i].overloaded_at;
+        if room.is_overloaded(view, own_load_rps) {
+            *overloaded_at = Some(now);
+        }
+        let overloaded =
+            overloaded_at.is_some_and(|at| now.duration_since(at).unsigned_abs() <= OVERLOAD_SEEN_FOR);
+        let over_slo = over_slo(policy, &snapshot.slo, view, overloaded, &mut state.over_slo_at[i], now);
         let stalled = room.stalled;
         let mut site = Site {
             view,
@@ -119,8 +148,10 @@ pub fn survey<'a>(
             limit: room.limit,
             limited_by: (room.limit < 1.0).then_some(Cause::Capacity),
             ready_share: room.ready_share,
+            easy_share: room.easy_share,
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
+            queue_share: view.load.queued.unwrap_or(0.0) / QUEUE_GONE_WITHIN_SECONDS / demand_rps,
             awaited_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)
             } else {
@@ -219,11 +250,13 @@ fn waive(sites: &mut [Site]) -> Fallback {
 }
 
 /// Whether a backend breaks the objective by probe or by live traffic. Once seen over it, it stays out for `hold`, so that
-/// traffic does not come back the moment its own absence has made the backend fast again.
+/// traffic does not come back the moment its own absence has made the backend fast again. Live traffic says nothing about one
+/// that is `overloaded`.
 fn over_slo(
     policy: &Policy,
     slo: &Slo,
     view: &BackendView,
+    overloaded: bool,
     over_slo_at: &mut Option<Timestamp>,
     now: Timestamp,
 ) -> bool {
@@ -232,7 +265,8 @@ fn over_slo(
         return false;
     };
     let by_probe = view.probe.and_then(|p| p.first_byte).is_some_and(|t| t > limit);
-    let by_traffic = view.live.samples >= SLO_SAMPLES_MIN && view.live.ttfb_p95.is_some_and(|t| t > limit);
+    let by_traffic =
+        !overloaded && view.live.samples >= SLO_SAMPLES_MIN && view.live.ttfb_p95.is_some_and(|t| t > limit);
     if by_probe || by_traffic {
         *over_slo_at = Some(now);
     }
@@ -251,6 +285,8 @@ fn over_slo(
 struct Room {
     /// Share that is ready.
     ready_share: f64,
+    /// Share that is ready and leaves a reserve.
+    easy_share: f64,
     /// The same in requests per second, all routes together; `None` without `replicas`.
     ready_rps: Option<f64>,
     /// Whether that was seen and not modelled.
@@ -261,6 +297,15 @@ struct Room {
     limit: f64,
     /// Whether replicas do not come.
     stalled: bool,
+}
+
+impl Room {
+    /// Whether it is seen to have more to do than it is ready for: then it is slow because of that, and what helps is to take
+    /// the excess away, not all.
+    fn is_overloaded(&self, view: &BackendView, own_load_rps: f64) -> bool {
+        let full = self.ready_rps.is_some_and(|ready| own_load_rps + view.load_elsewhere_rps >= ready * FULL);
+        self.is_seen && (full || view.load.queued.is_some_and(|queued| queued > 0.0))
+    }
 }
 
 /// What a backend can take now and later. Where nothing reports the replicas, they are modelled: what runs the present load
@@ -274,8 +319,15 @@ fn room(
     now: Timestamp,
 ) -> Room {
     let Some(replicas) = &view.backend.replicas else {
-        let (ready_share, most_share, limit) = (1.0, 1.0, 1.0);
-        return Room { ready_share, ready_rps: None, is_seen: false, most_share, limit, stalled: false };
+        return Room {
+            ready_share: 1.0,
+            easy_share: 1.0,
+            ready_rps: None,
+            is_seen: false,
+            most_share: 1.0,
+            limit: 1.0,
+            stalled: false,
+        };
     };
     let elsewhere = view.load_elsewhere_rps;
     let reported = view.load.ready_replicas.map(|count| count.min(replicas.max));
@@ -292,6 +344,7 @@ fn room(
         .is_some_and(|at| now.duration_since(at).unsigned_abs() < retry_after(policy, replicas));
     Room {
         ready_share,
+        easy_share: share_of(ready_rps * FULL),
         ready_rps: Some(ready_rps),
         is_seen: reported.is_some() || view.leaving > Share::ZERO,
         most_share,
@@ -365,15 +418,15 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         if need > warmth.ready {
             warmth.idle_since = None;
             if waited(&mut warmth.growing_since, replicas.cold_start) {
-                *warmth = Warmth { ready: need, ..Warmth::default() };
+                *warmth = Warmth { ready: need, overloaded_at: warmth.overloaded_at, ..Warmth::default() };
             }
         } else if need < warmth.ready {
             warmth.growing_since = None;
             if waited(&mut warmth.idle_since, policy.hold) {
-                *warmth = Warmth { ready: need, ..Warmth::default() };
+                *warmth = Warmth { ready: need, overloaded_at: warmth.overloaded_at, ..Warmth::default() };
             }
         } else {
-            *warmth = Warmth { ready: need, ..Warmth::default() };
+            *warmth = Warmth { ready: need, overloaded_at: warmth.overloaded_at, ..Warmth::default() };
         }
     }
 }

@@ -19,6 +19,9 @@ pub struct Warmth {
     /// When replicas that were wanted had not come in time; for a while the backend is not counted on for more than is ready.
     #[serde(default)]
     pub stalled_at: Option<Timestamp>,
+    /// When it was last seen to have more to do than it is ready for.
+    #[serde(default)]
+    pub overloaded_at: Option<Timestamp>,
 }
 
 /// What a decision hands to the next one. All vectors are parallel to `backends`.

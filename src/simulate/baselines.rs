@@ -8,7 +8,7 @@ use super::{
     world::{Order, Scene, Sight},
 };
 
-/// One cluster serves everything; the others are not there.
+/// One cluster serves everything; the others stay at their minimum.
 pub(super) struct Alone {
     pub(super) place: usize,
 }
@@ -19,7 +19,7 @@ impl Contender for Alone {
     }
 }
 
-/// One cluster, all on on-demand nodes.
+/// One cluster, all on on-demand nodes; the others are not there.
 pub(super) struct OnDemand {
     pub(super) place: usize,
 }
@@ -27,17 +27,14 @@ pub(super) struct OnDemand {
 impl Contender for OnDemand {
     fn direct(&mut self, _: &Scene<'_>, order: &mut Order) {
         only(self.place, order);
+        order.wishes.fill(Wish::Closed);
         order.wishes[self.place] = Wish::Load { planned_rps: 0.0, spot_share: 0.0 };
     }
 }
 
 fn only(place: usize, order: &mut Order) {
-    for (index, (share, wish)) in order.shares.iter_mut().zip(&mut order.wishes).enumerate() {
-        *share = f64::from(u8::from(index == place));
-        if index != place {
-            *wish = Wish::Closed;
-        }
-    }
+    order.shares.fill(0.0);
+    order.shares[place] = 1.0;
 }
 
 /// The cluster that is the cheapest on demand when time begins, of those whose on-demand price is known.
@@ -128,14 +125,16 @@ impl Contender for SavingPerDisruption {
 pub(super) struct SpotHedge {
     avoided: Vec<bool>,
     spot: Vec<u32>,
+    /// How full replicas are to be.
+    utilization: f64,
 }
 
 /// Spot replicas beyond what the load needs: the paper's default.
 const OVER_PROVISIONED: u32 = 2;
 
 impl SpotHedge {
-    pub(super) fn new(count: usize) -> SpotHedge {
-        SpotHedge { avoided: vec![false; count], spot: vec![0; count] }
+    pub(super) fn new(count: usize, utilization: f64) -> SpotHedge {
+        SpotHedge { avoided: vec![false; count], spot: vec![0; count], utilization }
     }
 
     /// Where the next spot replica goes: where fewest are, the cheapest of them, among those that lost none lately.
@@ -174,7 +173,7 @@ impl Contender for SpotHedge {
         };
         let ready_spot: f64 =
             scene.sights.iter().enumerate().map(|(place, s)| f64::from(s.ready.spot) * rps(place)).sum();
-        let needed = scene.snapshot.demand_rps;
+        let needed = scene.snapshot.demand_rps / self.utilization;
         let held = |spot: &[u32]| spot.iter().enumerate().map(|(p, n)| f64::from(*n) * rps(p)).sum::<f64>();
         // Take away while all would still be there, add while something is missing.
         let spare = |spot: &[u32], place: usize| {
@@ -195,13 +194,12 @@ impl Contender for SpotHedge {
             self.spot[place] += 1;
         }
         let missing = (needed - ready_spot).max(0.0);
-        let fallback = (0..self.spot.len()).min_by(|a, b| {
-            let usd = |place: usize| {
-                let price = scene.snapshot.backends[place].on_demand.as_ref();
-                price.map_or(f64::MAX, |price| price.usd_per_hour.get()) / rps(place)
-            };
-            usd(*a).total_cmp(&usd(*b))
-        });
+        let on_demand_usd = |place: usize| {
+            let price = scene.snapshot.backends[place].on_demand.as_ref()?;
+            Some((place, price.usd_per_hour.get() / rps(place)))
+        };
+        let priced = (0..self.spot.len()).filter_map(on_demand_usd);
+        let fallback = priced.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(place, _)| place);
         for place in 0..self.spot.len() {
             let on_demand = match fallback {
                 Some(cheapest) if cheapest == place => (missing / rps(place)).ceil() as u32,

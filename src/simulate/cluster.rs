@@ -96,6 +96,8 @@ pub struct Pace {
     pub late_after_seconds: Option<f64>,
     /// A request that would wait for longer is refused.
     pub refused_after_seconds: f64,
+    /// How full the autoscaler wants its replicas, above 0 and at most 1.
+    pub utilization: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -164,14 +166,19 @@ impl<'a> Cluster<'a> {
         self.replicas.capacity_rps(self.replicas.min)
     }
 
+    /// Work that waits, in mean requests.
+    pub fn queued(&self) -> f64 {
+        self.queue
+    }
+
     /// How long a request that arrives now waits, in seconds.
     pub fn wait_seconds(&self) -> f64 {
         if self.queue <= 0.0 { 0.0 } else { self.queue / self.ready_rps().max(f64::MIN_POSITIVE) }
     }
 
     /// Time begins with what a load needs, ready.
-    pub fn start_warm(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>) {
-        self.ready = self.wanted(wish, load_rps);
+    pub fn start_warm(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>, pace: &Pace) {
+        self.ready = self.wanted(wish, load_rps, pace);
         self.ready.spot = self.ready.spot.min(self.obtainable(supply));
     }
 
@@ -234,8 +241,8 @@ impl<'a> Cluster<'a> {
     }
 
     /// The autoscaler looks at the tick that ends: `load_rps` is the work that arrived.
-    pub fn scale(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>, end: f64) {
-        let mut wanted = self.wanted(wish, load_rps + self.queue / QUEUE_GONE_WITHIN_SECONDS);
+    pub fn scale(&mut self, wish: Wish, load_rps: f64, supply: Option<f64>, end: f64, pace: &Pace) {
+        let mut wanted = self.wanted(wish, load_rps + self.queue / QUEUE_GONE_WITHIN_SECONDS, pace);
         if let Wish::Load { spot_share, .. } = wish {
             let total = self.stabilized(wanted.total(), end);
             wanted = mixed(total, spot_share);
@@ -291,13 +298,14 @@ impl<'a> Cluster<'a> {
         supply.map_or(u32::MAX, |nodes| (nodes * self.per_node) as u32)
     }
 
-    fn wanted(&self, wish: Wish, load_rps: f64) -> Fleet {
+    fn wanted(&self, wish: Wish, load_rps: f64, pace: &Pace) -> Fleet {
         match wish {
             Wish::Closed => Fleet::default(),
             Wish::Exactly(fleet) => fleet,
             Wish::Load { planned_rps, spot_share } => {
                 // A hair above a whole number counts as that number.
-                let count = (load_rps.max(planned_rps) / self.replicas.rps - 1e-6).ceil().max(0.0);
+                let full = self.replicas.rps * pace.utilization;
+                let count = (load_rps.max(planned_rps) / full - 1e-6).ceil().max(0.0);
                 mixed((count as u32).clamp(self.replicas.min, self.replicas.max), spot_share)
             }
         }
@@ -371,8 +379,12 @@ mod tests {
     use super::*;
     use crate::{model::Share, policy::worlds::view};
 
-    const PACE: Pace =
-        Pace { tick_seconds: 60.0, late_after_seconds: Some(1.0), refused_after_seconds: 10.0 };
+    const PACE: Pace = Pace {
+        tick_seconds: 60.0,
+        late_after_seconds: Some(1.0),
+        refused_after_seconds: 10.0,
+        utilization: 1.0,
+    };
 
     fn backend(min: u32, max: u32, spot: f64, cold_start_seconds: u64) -> Backend {
         let mut backend = (*view("a", 1.0).backend).clone();
@@ -394,7 +406,7 @@ mod tests {
     fn capacity_comes_after_the_cold_start_and_goes_after_the_delay() {
         let backend = backend(1, 9, 1.0, 120);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.start_warm(load(0.0), 10.0, None);
+        cluster.start_warm(load(0.0), 10.0, None, &PACE);
         let mut ready = Vec::new();
         for tick in 0..12 {
             let now = f64::from(tick) * 60.0;
@@ -402,7 +414,7 @@ mod tests {
             ready.push(cluster.ready().total());
             // Thirty a second for three minutes, then ten.
             let rps = if tick < 3 { 30.0 } else { 10.0 };
-            cluster.scale(load(0.0), rps, None, now + 60.0);
+            cluster.scale(load(0.0), rps, None, now + 60.0, &PACE);
         }
         // Wanted from minute 1 on, ready from 3; the last wish for three is of minute 3, and holds until minute 8.
         assert_eq!(ready, [1, 1, 1, 3, 3, 3, 3, 3, 1, 1, 1, 1]);
@@ -412,13 +424,13 @@ mod tests {
     fn what_is_announced_is_prepared_for() {
         let backend = backend(0, 4, 1.0, 0);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.scale(load(25.0), 0.0, None, 60.0);
+        cluster.scale(load(25.0), 0.0, None, 60.0, &PACE);
         begin(&mut cluster, 60.0, None);
         assert_eq!(cluster.ready_rps(), 30.0);
-        cluster.scale(load(1e9), 0.0, None, 120.0);
+        cluster.scale(load(1e9), 0.0, None, 120.0, &PACE);
         begin(&mut cluster, 120.0, None);
         assert_eq!(cluster.ready_rps(), 40.0, "never more than the maximum");
-        cluster.scale(Wish::Closed, 0.0, None, 180.0);
+        cluster.scale(Wish::Closed, 0.0, None, 180.0, &PACE);
         assert_eq!(cluster.held(), Fleet::default());
     }
 
@@ -427,7 +439,7 @@ mod tests {
         let backend = backend(0, 9, 0.5, 0);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
         let wish = Wish::Load { planned_rps: 60.0, spot_share: 0.5 };
-        cluster.scale(wish, 0.0, Some(2.0), 60.0);
+        cluster.scale(wish, 0.0, Some(2.0), 60.0, &PACE);
         begin(&mut cluster, 60.0, Some(2.0));
         assert_eq!(cluster.ready(), Fleet { spot: 2, on_demand: 3 });
         begin(&mut cluster, 120.0, Some(1.0));
@@ -439,7 +451,7 @@ mod tests {
     fn a_queue_makes_requests_late_and_then_refuses_them() {
         let backend = backend(1, 9, 1.0, 0);
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.start_warm(load(0.0), 10.0, None);
+        cluster.start_warm(load(0.0), 10.0, None, &PACE);
         assert_eq!(cluster.serve(600.0, 600.0, &PACE), Served { answered: 600.0, ..Served::default() });
         // 12 a second on 10: the queue grows by 2 a second; after 5 s the wait is 1 s, after 50 s it is 10 s.
         let served = cluster.serve(720.0, 720.0, &PACE);
@@ -460,14 +472,14 @@ mod tests {
         backend.node.as_mut().unwrap().replicas_per_node = 2.0;
         backend.egress_usd_per_gb = Some(0.1);
         let mut cluster = Cluster::new(&backend, 1e6).unwrap();
-        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.5 }, 0.0, None, 60.0);
+        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.5 }, 0.0, None, 60.0, &PACE);
         let bill = cluster.bill(0.6, 2.4, 1000.0, &PACE);
         // Three replicas of each kind are two nodes of each; a million bytes of each of 1,000 answers are 1 GB.
         assert!((bill.usd - (2.0 * 0.6 + 2.0 * 2.4) / 60.0 - 0.1).abs() < 1e-9, "{bill:?}");
         assert!((bill.floor_usd - (0.6 + 2.4) / 60.0).abs() < 1e-9, "{bill:?}");
         backend.managed = Some(Managed { usd_per_replica_hour: 3.0, usd_per_request: 0.001 });
         let mut cluster = Cluster::new(&backend, 0.0).unwrap();
-        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.0 }, 0.0, None, 60.0);
+        cluster.scale(Wish::Load { planned_rps: 60.0, spot_share: 0.0 }, 0.0, None, 60.0, &PACE);
         let bill = cluster.bill(f64::NAN, f64::NAN, 10.0, &PACE);
         assert!(
             (bill.usd - (6.0 * 3.0 / 60.0 + 0.01)).abs() < 1e-9 && (bill.floor_usd - 0.1).abs() < 1e-9,
@@ -482,7 +494,7 @@ mod tests {
         let mut chance = Rng::with_seed(3);
         let (mut lost, ticks) = (0, 20_000);
         for tick in 0..ticks {
-            cluster.scale(load(0.0), 0.0, None, f64::from(tick) * 60.0);
+            cluster.scale(load(0.0), 0.0, None, f64::from(tick) * 60.0, &PACE);
             cluster.begin(f64::from(tick) * 60.0, None, &mut chance, 0.001);
             lost += u32::from(cluster.interrupted);
         }

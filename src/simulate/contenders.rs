@@ -21,6 +21,8 @@ pub trait Contender: Send {
 /// One of those that are compared.
 pub(super) struct Entry {
     pub(super) name: String,
+    /// Whether it routes within the clusters as they are; one that closes some or runs others is another deployment.
+    pub(super) is_comparable: bool,
     pub(super) start: Box<dyn Fn(&Scenario) -> Box<dyn Contender> + Send + Sync>,
 }
 
@@ -51,13 +53,18 @@ pub(super) fn all(scenario: &Scenario) -> Vec<Entry> {
     };
     entries.push(engine("break-even", with(Rule::BreakEven { move_usd }, scenario.policy.hold)));
     entries.push(entry("saving-disruption", |_| Box::<baselines::SavingPerDisruption>::default()));
-    entries
-        .push(entry("spothedge-like", |scenario| Box::new(baselines::SpotHedge::new(scenario.sites.len()))));
+    entries.push(entry("spothedge-like", |scenario| {
+        Box::new(baselines::SpotHedge::new(scenario.sites.len(), scenario.utilization))
+    }));
     entries
 }
 
 fn entry(name: &str, start: impl Fn(&Scenario) -> Box<dyn Contender> + Send + Sync + 'static) -> Entry {
-    Entry { name: name.to_owned(), start: Box::new(start) }
+    Entry {
+        name: name.to_owned(),
+        is_comparable: !matches!(name, "on-demand" | "spothedge-like"),
+        start: Box::new(start),
+    }
 }
 
 fn engine(name: &str, policy: Policy) -> Entry {

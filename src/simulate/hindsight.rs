@@ -4,8 +4,8 @@
 //! anyway is used everywhere, and the rest goes to the next cheapest. First each backend is the favourite for the whole time, in a world of its
 //! own: that is what being there costs, tick by tick. Then dynamic programming over all ticks finds the schedule of the least cost, where a change
 //! costs what both sides running at once costs: the new one from its cold start on, the old one until it has scaled down.
-//! That schedule is then run like any other contender; it knows demand and supply beforehand, so capacity is always ordered
-//! in time.
+//! That schedule is then run like any other contender, with capacity ordered a cold start ahead of the demand, and once more with
+//! autoscalers left to themselves, which is cheaper where a little waiting is allowed.
 
 use std::collections::VecDeque;
 
@@ -104,16 +104,33 @@ fn running_sum(values: &[f32]) -> Vec<f64> {
     std::iter::once(0.0).chain(sums).collect()
 }
 
+/// Who orders capacity for a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Capacity {
+    /// The schedule, a cold start before it is needed.
+    Ahead,
+    /// The autoscalers, when the load is there; what a change of the favourite needs is ordered ahead.
+    AsItComes,
+}
+
 /// Follows a schedule with perfect foresight of demand and supply.
 pub(super) struct Clairvoyant {
     schedule: Schedule,
     /// Load to prepare for in every tick, by backend: the greatest that comes within its cold start.
     planned: Vec<Vec<f32>>,
     load_rps: Vec<f32>,
+    capacity: Capacity,
+    /// By backend, how many ticks its cold start takes.
+    cold: Vec<usize>,
 }
 
 impl Clairvoyant {
-    pub(super) fn new(scenario: &Scenario, arrivals: &Arrivals, schedule: Schedule) -> Clairvoyant {
+    pub(super) fn new(
+        scenario: &Scenario,
+        arrivals: &Arrivals,
+        schedule: Schedule,
+        capacity: Capacity,
+    ) -> Clairvoyant {
         let count = scenario.sites.len();
         let ticks = arrivals.work.len();
         let load_rps: Vec<f32> =
@@ -138,14 +155,13 @@ impl Clairvoyant {
             give(favourite, most(favourite));
             ranked.iter().for_each(|place| give(*place, most(*place)));
         }
-        let planned = (0..count)
-            .map(|place| {
-                let cold = replicas(place).map_or(0.0, |r| r.cold_start.as_secs_f64());
-                // What is ordered at the end of a tick is ready a cold start later.
-                greatest_ahead(&loads[place], (cold / scenario.tick_seconds).ceil() as usize + 1)
-            })
+        let cold_seconds = |place: usize| replicas(place).map_or(0.0, |r| r.cold_start.as_secs_f64());
+        // What is ordered at the end of a tick is ready a cold start later.
+        let cold: Vec<usize> = (0..count)
+            .map(|place| (cold_seconds(place) / scenario.tick_seconds).ceil() as usize + 1)
             .collect();
-        Clairvoyant { schedule, planned, load_rps }
+        let planned = loads.iter().zip(&cold).map(|(loads, cold)| greatest_ahead(loads, *cold)).collect();
+        Clairvoyant { schedule, planned, load_rps, capacity, cold }
     }
 }
 
@@ -166,6 +182,15 @@ fn greatest_ahead(values: &[f32], ahead: usize) -> Vec<f32> {
     greatest
 }
 
+impl Clairvoyant {
+    /// Whether a backend becomes the favourite within its cold start.
+    fn changes_to(&self, place: usize, tick: usize) -> bool {
+        let favourite = |tick: usize| self.schedule.0.get(tick).map(|place| usize::from(*place));
+        let last = (tick + self.cold[place]).min(self.schedule.0.len().saturating_sub(1));
+        favourite(last) == Some(place) && (tick..last).any(|tick| favourite(tick) != Some(place))
+    }
+}
+
 impl Contender for Clairvoyant {
     fn direct(&mut self, scene: &Scene<'_>, order: &mut Order) {
         let load = f64::from(self.load_rps[scene.tick]).max(1e-9);
@@ -173,8 +198,9 @@ impl Contender for Clairvoyant {
         order.shares.fill(0.0);
         let mut missing = 1.0;
         for place in 0..order.shares.len() {
+            let ahead = self.capacity == Capacity::Ahead || self.changes_to(place, scene.tick);
             if let Wish::Load { planned_rps, .. } = &mut order.wishes[place] {
-                *planned_rps = f64::from(self.planned[place][scene.tick]);
+                *planned_rps = if ahead { f64::from(self.planned[place][scene.tick]) } else { 0.0 };
             }
         }
         let ready = |place: usize| match scene.tick {

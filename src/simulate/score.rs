@@ -7,11 +7,18 @@ use super::cluster::Served;
 /// Seconds in a day.
 const DAY: f64 = 86_400.0;
 
-/// Changes of shares in successive ticks are one move. Below this change of the traffic in a tick, it has ended.
-const STEP_MIN: f64 = 0.002;
+/// Part of the requests that may be later than an objective for the 95th percentile.
+const LATE_MAX: f64 = 0.05;
 
-/// Changes that add up to less of the traffic are no move: limits of capacity, as shares, drift with the demand.
-const MOVE_MIN: f64 = 0.05;
+/// Part of the requests that may be refused: three nines are served.
+const REFUSED_MAX: f64 = 0.001;
+
+/// A move is over when less than this part of the traffic changes sides in a tick.
+const STEP_MIN: f64 = 0.01;
+
+/// A move has begun when so much of the traffic is on another side than after the move before. Less is drift: what the paid
+/// minimum serves, as a share, changes with the demand.
+const MOVE_MIN: f64 = 0.1;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,12 +33,14 @@ pub struct Score {
     moves: u64,
     fastest_shift: f64,
     shares: Vec<f64>,
-    moving: f64,
+    /// Where traffic was when the last move was over.
+    at_rest: Vec<f64>,
+    moving: bool,
 }
 
 impl Score {
     pub(super) fn new(count: usize, tick_seconds: f64) -> Score {
-        Score { tick_seconds, shares: vec![0.0; count], ..Score::default() }
+        Score { tick_seconds, shares: vec![0.0; count], at_rest: vec![0.0; count], ..Score::default() }
     }
 
     pub(super) fn add(&mut self, requests: f64, served: &Served) {
@@ -44,23 +53,26 @@ impl Score {
         self.usd_billed += usd;
         self.usd_floor += floor_usd;
         if self.ticks > 0 {
-            let change: f64 = self.shares.iter().zip(shares).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0;
+            let change = distance(&self.shares, shares);
             self.fastest_shift = self.fastest_shift.max(change);
-            if change > STEP_MIN {
-                let before = self.moving;
-                self.moving += change;
-                self.moves += u64::from(before < MOVE_MIN && self.moving >= MOVE_MIN);
-            } else {
-                self.moving = 0.0;
+            let begins = !self.moving && distance(&self.at_rest, shares) >= MOVE_MIN;
+            self.moves += u64::from(begins);
+            self.moving = (self.moving || begins) && change >= STEP_MIN;
+            if self.moving || begins {
+                self.at_rest.copy_from_slice(shares);
             }
+        } else {
+            self.at_rest.copy_from_slice(shares);
         }
         self.ticks += 1;
         self.shares.copy_from_slice(shares);
     }
 
-    /// Requests that were refused or late.
-    pub(super) fn amiss(&self) -> f64 {
-        self.late + self.refused
+    /// Whether it keeps the objective, which is one for 95% of the requests, and refuses hardly any; or is late with no more, and
+    /// refuses no more, than `other`.
+    pub fn serves_as_well_as(&self, other: &Score) -> bool {
+        self.late <= other.late.max(LATE_MAX * self.requests) + 1e-6
+            && self.refused <= other.refused.max(REFUSED_MAX * self.requests) + 1e-6
     }
 
     pub(super) fn usd_billed(&self) -> f64 {
@@ -84,6 +96,11 @@ impl Score {
 }
 
 const FIGURES: usize = 8;
+
+/// The part of the traffic that is on another side.
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+}
 
 /// A figure over all seeds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -211,8 +228,9 @@ mod tests {
         assert_eq!(moves(&[1.0, 0.9, 0.8, 0.7, 0.7, 0.8]).0, 2);
         assert!((moves(&[1.0, 0.9, 0.7]).1 - 0.2).abs() < 1e-12);
         assert_eq!(moves(&[1.0, 0.99, 0.98, 0.98, 0.97]).0, 0);
+        // Over hours even drift is another distribution.
         let drift: Vec<f64> = (0..1000).map(|n| 1.0 - f64::from(n) * 0.0005).collect();
-        assert_eq!(moves(&drift).0, 0);
+        assert_eq!(moves(&drift).0, 4);
         assert_eq!(moves(&[0.0]).0, 0, "the first placement is no move");
     }
 

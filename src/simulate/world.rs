@@ -127,6 +127,7 @@ impl<'a> World<'a> {
                 tick_seconds,
                 late_after_seconds: scenario.slo.map(|slo| slo.as_secs_f64()),
                 refused_after_seconds: scenario.patience.as_secs_f64(),
+                utilization: scenario.utilization,
             },
             // Losses by chance are the same for every contender only as long as they hold the same nodes.
             chance: Rng::with_seed(seed ^ 0x5bd1_e995),
@@ -167,7 +168,13 @@ impl<'a> World<'a> {
                 let (share, wish) = (order.shares[place], order.wishes[place]);
                 let cluster = &mut self.clusters[place];
                 let served = cluster.serve(requests * share, work * share, &self.pace);
-                cluster.scale(wish, work * share / tick_seconds, self.supply_now[place], now + tick_seconds);
+                cluster.scale(
+                    wish,
+                    work * share / tick_seconds,
+                    self.supply_now[place],
+                    now + tick_seconds,
+                    &self.pace,
+                );
                 let [spot, on_demand] = self.usd_now[place];
                 let bill = cluster.bill(spot, on_demand, served.answered, &self.pace);
                 usd += bill.usd;
@@ -191,7 +198,12 @@ impl<'a> World<'a> {
     /// What runs when time begins is what the first order needs.
     fn start_warm(&mut self, order: &Order, load_rps: f64) {
         for (place, cluster) in self.clusters.iter_mut().enumerate() {
-            cluster.start_warm(order.wishes[place], load_rps * order.shares[place], self.supply_now[place]);
+            cluster.start_warm(
+                order.wishes[place],
+                load_rps * order.shares[place],
+                self.supply_now[place],
+                &self.pace,
+            );
         }
     }
 
@@ -226,6 +238,7 @@ impl<'a> World<'a> {
             sight.interrupted = cluster.interrupted;
             // Before the first decision nothing runs yet that could report.
             view.load.ready_replicas = (tick > 0).then(|| sight.ready.total());
+            view.load.queued = Some(cluster.queued());
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use super::Args;
 use crate::{
     config::{PriceSource, Prices, Settings},
-    model::{Backend, BackendId, InterruptionRate, Offer, RateBasis, Route, Timestamp},
+    model::{Backend, BackendId, InterruptionRate, Offer, RateBasis, Route, Share, Timestamp},
     plan::recording,
     signals::{
         notices::assumed_per_node_hour,
@@ -43,6 +43,9 @@ pub(super) async fn scenario(args: &Args, settings: &Settings) -> Result<(Scenar
     check("--response-bytes", args.response_bytes, 0.0, RESPONSE_BYTES_MAX)?;
     if !TICK.contains(&args.tick) {
         return Err(format!("--tick: found {:?}, expected 1 s to 1 h", args.tick));
+    }
+    if args.utilization == Share::ZERO {
+        return Err("--utilization: found 0%, expected more".to_owned());
     }
     let route = route(args, settings)?;
     let tick_seconds = args.tick.as_secs_f64();
@@ -85,6 +88,7 @@ pub(super) async fn scenario(args: &Args, settings: &Settings) -> Result<(Scenar
         from,
         tick_seconds,
         patience: args.patience,
+        utilization: args.utilization.get(),
         response_bytes: args.response_bytes,
     };
     Ok((scenario, notes))

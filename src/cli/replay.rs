@@ -91,7 +91,9 @@ fn render(outcome: &Outcome) -> String {
     for (why, count) in &outcome.skipped {
         let _ = writeln!(out, "{count} decisions cannot be made again: {}", table::printable(why));
     }
-    if outcome.all_the_same() {
+    if outcome.decisions == 0 {
+        out.push_str("no decisions of this period to make again\n");
+    } else if outcome.all_the_same() {
         let _ = writeln!(out, "{} decisions, all the same", outcome.decisions);
     }
     out
@@ -109,6 +111,7 @@ mod tests {
     #[test]
     fn what_differs_is_said_field_by_field() {
         let field = |field: &str, old, new| Field { field: field.into(), journaled: old, replayed: new };
+        insta::assert_snapshot!(render(&Outcome::default()), @"no decisions of this period to make again");
         let mut outcome = Outcome { decisions: 12, ..Outcome::default() };
         insta::assert_snapshot!(render(&outcome), @"12 decisions, all the same");
         outcome.different = 1;

@@ -8,6 +8,7 @@
 //! - [`chart`]: pieces of pictures. Pure.
 //! - [`plan`]: what a month costs under each strategy of providing capacity. Pure.
 //! - [`rules`]: conditions that operators write, compiled, and worked out on a snapshot. Pure.
+//! - [`record`]: what the journal keeps of decisions and of money. Pure.
 //! - [`config`]: the TOML file, checked as a whole. Knows files; nobody else does.
 //! - [`simulate`]: a virtual world around the same `decide`: what it saves on real history, beside others and the optimum.
 //! - [`store`]: what outlives a restart.
@@ -30,6 +31,8 @@ pub mod model;
 pub mod plan;
 pub mod policy;
 pub mod proxy;
+pub mod record;
+pub mod report;
 pub mod rules;
 pub mod signals;
 pub mod simulate;

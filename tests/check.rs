@@ -221,6 +221,12 @@ fn routes() {
     t.toml:18:10: error: routes.chat.policy: there is no policy `defualt`
         hint: did you mean `default`?
     "#);
+    assert_snapshot!(and("shadow = [\"defualt\", \"default\"]"), @"
+    t.toml:18:11: error: routes.chat.shadow[0]: there is no policy `defualt`
+        hint: did you mean `default`?
+    t.toml:18:22: error: routes.chat.shadow[1]: `default` is the policy of the route
+        hint: a shadow is another policy than the one in force: take it out
+    ");
     assert_snapshot!(with("{ path = ", "{ header = {}, path = "), @r#"
     t.toml:16:11: error: routes.chat.match.header: found 0 keys, expected 1 to 16
         hint: write it like { x-tier = "gold" }

@@ -130,7 +130,10 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
         "pingora",
         "axum",
         "async fn",
-        ".await",
+        ".await;",
+        ".await?",
+        ".await.",
+        ".await)",
         "std::net::Tcp",
         "std::net::Udp",
         "TcpStream",
@@ -149,7 +152,7 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
         "println!",
         "tracing::",
     ];
-    for name in ["model", "cost", "policy", "plan", "rules"] {
+    for name in ["model", "cost", "policy", "plan", "rules", "record", "report"] {
         let sources = room(name);
         assert!(!sources.is_empty());
         // A condition is compiled on a thread with a stack of its own.
@@ -165,7 +168,7 @@ fn the_decision_knows_no_runtime_no_network_and_no_clock() {
 #[test]
 fn imports_run_one_way() {
     // What each room may import beside itself; `demo` and `cli` are on top.
-    let may: [(&str, &[&str]); 13] = [
+    let may: [(&str, &[&str]); 15] = [
         ("model", &[]),
         ("cost", &["model"]),
         ("policy", &["model", "cost"]),
@@ -173,6 +176,8 @@ fn imports_run_one_way() {
         ("simulate", &["model", "cost", "policy", "plan", "chart", "rules"]),
         // CEL stays in here: a decision reads what came out, which is plain data.
         ("rules", &["model", "cost"]),
+        ("record", &["model", "cost", "policy"]),
+        ("report", &["model", "policy", "record", "chart"]),
         ("signals", &["model"]),
         ("store", &["model"]),
         ("proxy", &["model", "signals"]),
@@ -187,6 +192,7 @@ fn imports_run_one_way() {
                 "cost",
                 "policy",
                 "rules",
+                "record",
                 "signals",
                 "store",
                 "proxy",

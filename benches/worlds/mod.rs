@@ -65,6 +65,7 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         backends: backends.iter().map(|backend| backend.id.clone()).collect(),
         policy: policy(),
         slo: Slo::default(),
+        shadow: Vec::new(),
         tokens_per_request: None,
     })
 }

@@ -44,7 +44,7 @@ const INDEX: [(&str, &str); 15] = [
     ("GET /metrics", "metrics as text"),
     ("GET /v1/status", "routes, backends, shares, health, latency, costs"),
     ("GET /v1/routes/{route}/explain", "the last decision of a route, term by term"),
-    ("GET /v1/decisions?route=&since=&limit=", "the journal, newest first"),
+    ("GET /v1/decisions?route=&kind=&since=&limit=", "the journal, newest first"),
     ("GET /v1/prices", "every price in use"),
     ("GET /v1/overrides", "overrides that hold now"),
     ("POST /v1/overrides", "set an override; role operator"),
@@ -183,6 +183,7 @@ fn unknown_route(route: &str, status: &Status) -> Problem {
 #[serde(deny_unknown_fields)]
 struct DecisionsQuery {
     route: Option<String>,
+    kind: Option<String>,
     since: Option<String>,
     limit: Option<String>,
 }
@@ -213,7 +214,16 @@ impl DecisionsQuery {
                 )?
             }
         };
-        Ok(JournalQuery { route, since, limit })
+        let kind = given(self.kind)
+            .map(|text| {
+                serde_json::from_value(Value::from(text.clone())).map_err(|_| {
+                    bad(format!(
+                        "`kind`: `{text}` is none of decision, account, override, notice, price, health, config, state, process."
+                    ))
+                })
+            })
+            .transpose()?;
+        Ok(JournalQuery { route, kind, since, limit })
     }
 }
 

@@ -63,6 +63,7 @@ impl Desk for FakeDesk {
                 reason_code: "cheapest".into(),
                 fallback: Fallback::None,
                 backends: Vec::new(),
+                shadows: Vec::new(),
             }],
             overrides: self.overrides(),
         }

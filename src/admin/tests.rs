@@ -325,11 +325,14 @@ async fn the_journal_is_asked_for_what_was_asked() {
     let call = "GET /v1/decisions?route=chat&since=2026-03-02T10:00:00%2B01:00&limit=5";
     assert_eq!(ask(server.address, call, &[], "").await.status, 200);
     assert_eq!(ask(server.address, "GET /v1/decisions?route=&since=&limit=", &[], "").await.status, 200);
+    assert_eq!(ask(server.address, "GET /v1/decisions?kind=account", &[], "").await.status, 200);
+    assert_eq!(ask(server.address, "GET /v1/decisions?kind=acount", &[], "").await.status, 400);
     let asked = desk.asked.lock().unwrap();
     assert_eq!(asked[0].route.as_ref().map(|route| route.as_str()), Some("chat"));
     assert_eq!(asked[0].since, "2026-03-02T09:00:00Z".parse().ok());
     assert_eq!(asked[0].limit, 5);
     assert_eq!((&asked[1].route, asked[1].since, asked[1].limit), (&None, None, 100));
+    assert_eq!([asked[1].kind, asked[2].kind], [None, Some(crate::store::EntryKind::Account)]);
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, RouteId,
-        Share, Timestamp, UnitCost,
+        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, PolicyId,
+        RouteId, Share, Timestamp, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -54,6 +54,39 @@ pub struct RouteStatus {
     pub fallback: Fallback,
     /// Its backends, in the operator's order.
     pub backends: Vec<BackendStatus>,
+    /// What its shadow policies would do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<ShadowStatus>,
+}
+
+/// What a shadow policy of a route would do, and what it would have cost.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShadowStatus {
+    /// Its name.
+    pub policy: PolicyId,
+    /// Since when it is followed.
+    pub since: Timestamp,
+    /// Where it would have traffic now.
+    pub shares: Vec<ShadowShare>,
+    /// Why, in words.
+    pub reason: String,
+    /// Avoidable USD of the policy in force in this time.
+    pub live_usd: f64,
+    /// What this one would have cost in their place.
+    pub shadow_usd: f64,
+    /// Moves that it would have made.
+    pub moves: u64,
+    /// Requests for which it cannot be told, since a cost was unknown.
+    pub uncompared_requests: u64,
+}
+
+/// A backend's part under a shadow policy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ShadowShare {
+    /// The backend.
+    pub backend: BackendId,
+    /// Part of the route's requests, above 0.
+    pub share: f64,
 }
 
 /// One backend of a route in `GET /v1/status`.

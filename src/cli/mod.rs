@@ -8,6 +8,8 @@ mod notice;
 mod overrides;
 mod plan;
 mod prices;
+mod replay;
+mod report;
 mod run;
 mod schema;
 mod simulate;
@@ -42,6 +44,10 @@ enum Command {
     Plan(plan::Args),
     /// What the configured policy would have paid on recorded traffic and prices, beside others and the best in hindsight.
     Simulate(simulate::Args),
+    /// What was spent, saved and moved, from the journal.
+    Report(report::Args),
+    /// Make every journaled decision again, and say which come out differently.
+    Replay(replay::Args),
     /// What is going on, and why.
     Status(status::Args),
     /// Why a route's traffic goes where it goes.
@@ -72,6 +78,8 @@ impl Cli {
             Command::Schema(args) => schema::run(args).await,
             Command::Plan(args) => plan::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
+            Command::Report(args) => report::run(args).await,
+            Command::Replay(args) => replay::run(args).await,
             Command::Status(args) => status::run(args).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Override(args) => overrides::run(args).await,

@@ -10,7 +10,7 @@ use super::{
     table::{self, Align, Cell, Ink, Table, UNKNOWN},
 };
 use crate::{
-    admin::views::{BackendStatus, OverrideStatus, RouteStatus, Status},
+    admin::views::{BackendStatus, OverrideStatus, RouteStatus, ShadowStatus, Status},
     model::{Fallback, Health, units::percent},
 };
 
@@ -104,12 +104,34 @@ fn render_route(route: &RouteStatus, ink: Ink) -> String {
         columns.row(backend_row(backend));
     }
     out.push_str(&columns.render("  ", ink));
+    for shadow in &route.shadows {
+        let _ = writeln!(out, "  {}", table::printable(&shadow_line(shadow)));
+    }
     for backend in &route.backends {
         if let Some(note) = backend_note(backend) {
             let _ = writeln!(out, "  {}: {}", backend.backend, table::printable(&note));
         }
     }
     out
+}
+
+/// What a shadow policy would do, in one line.
+fn shadow_line(shadow: &ShadowStatus) -> String {
+    let shares: Vec<String> =
+        shadow.shares.iter().map(|of| format!("{} {}", of.backend, percent(of.share))).collect();
+    let at = if shares.is_empty() { "nobody".into() } else { shares.join(", ") };
+    let unknown = match shadow.uncompared_requests {
+        0 => String::new(),
+        count => format!("; cannot be told for {count} requests"),
+    };
+    format!(
+        "shadow {}: {at}; since {} {} against {}{unknown} ({})",
+        shadow.policy,
+        table::moment(shadow.since),
+        table::usd(shadow.shadow_usd),
+        table::usd(shadow.live_usd),
+        shadow.reason
+    )
 }
 
 fn backend_row(backend: &BackendStatus) -> [Cell; 10] {
@@ -237,6 +259,19 @@ mod tests {
                 reason_code: "only_one".into(),
                 fallback: Fallback::None,
                 backends: vec![backend("eks-use1", 1.0), dead],
+                shadows: vec![ShadowStatus {
+                    policy: "break-even".parse().unwrap(),
+                    since: "2026-03-02T08:00:00Z".parse().unwrap(),
+                    shares: vec![crate::admin::views::ShadowShare {
+                        backend: "eks-use1".parse().unwrap(),
+                        share: 1.0,
+                    }],
+                    reason: "only eks-use1 may serve".into(),
+                    live_usd: 12.5,
+                    shadow_usd: 11.25,
+                    moves: 2,
+                    uncompared_requests: 3,
+                }],
             }],
             overrides: vec![OverrideStatus {
                 item: crate::model::Override {
@@ -268,6 +303,7 @@ mod tests {
           BACKEND   SHARE  TARGET  HEALTH        P50     P95  IN FLIGHT   RPS   USD/1000  PRICE AGE
           eks-use1   100%    100%  healthy    120 ms  340 ms          3  11.7  $0.013400  2 min 5 s
           gke-usc1     0%      0%  unhealthy       -       -          0   0.0          -          -
+          shadow break-even: eks-use1 100%; since 2026-03-02 08:00:00Z $11.25 against $12.50; cannot be told for 3 requests (only eks-use1 may serve)
           gke-usc1: its probes fail (connection refused)
 
         Overrides

@@ -212,6 +212,10 @@ pub(super) struct Route {
     /// Name of the policy that chooses among them.
     #[serde(default = "default_policy")]
     pub(super) policy: Text<PolicyId>,
+    /// Names of policies that decide beside it without effect: `status` and `report` show what they would do and cost.
+    #[schemars(length(max = 10), extend("examples" = [["break-even"]]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) shadow: Vec<Text<PolicyId>>,
     /// What the requests are promised.
     #[serde(default, skip_serializing_if = "Slo::is_empty")]
     pub(super) slo: Slo,

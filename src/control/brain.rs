@@ -9,15 +9,20 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::lock;
+use super::{
+    accounts::{Accounts, RouteTurn},
+    lock,
+    shadow::{Followed, Shadows},
+};
 use crate::{
     admin::views::LastMove,
     config::Settings,
     model::{
-        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Route, RouteEntry,
-        RouteId, RoutingTable, Snapshot, Timestamp,
+        Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Policy, Route,
+        RouteEntry, RouteId, RoutingTable, Snapshot, Timestamp,
     },
     policy::{self, State},
+    record::{Account, Stay},
     signals::{
         load::LoadBoard,
         notices::NoticeBoard,
@@ -50,6 +55,10 @@ pub(super) struct Signals {
 pub(super) struct RoutePicture {
     pub(super) snapshot: Snapshot,
     pub(super) decision: Decision,
+    /// With the policy and the snapshot, all that the decision was made from.
+    pub(super) before: State,
+    pub(super) policy: Arc<Policy>,
+    pub(super) shadows: Vec<Followed>,
     pub(super) last_move: Option<LastMove>,
 }
 
@@ -61,6 +70,12 @@ pub(super) struct Memory {
     /// Without them every start would begin with a demand of nothing, and compare costs over that.
     #[serde(default)]
     flows: HashMap<RouteId, Flow>,
+    /// What savings of the day are measured against.
+    #[serde(default)]
+    stays: HashMap<RouteId, Stay>,
+    /// What shadow policies would have done.
+    #[serde(default)]
+    pub(super) shadows: Shadows,
 }
 
 /// Smoothed figures of a route that no single backend has.
@@ -77,14 +92,18 @@ struct Flow {
 pub(super) struct Brain {
     pub(super) memory: Memory,
     windows: HashMap<(RouteId, BackendId), Window>,
-    spent_usd: HashMap<(RouteId, BackendId), (u64, f64)>,
+    accounts: Accounts,
 }
 
 /// The outcome of a turn.
 pub(super) struct Turn {
     pub(super) routes: Vec<RoutePicture>,
+    /// Accounts that are due.
+    pub(super) accounts: Vec<(RouteId, Account)>,
     /// Dollars of all requests served so far, by route and backend.
     pub(super) spent_usd: Vec<(RouteId, BackendId, f64)>,
+    /// Dollars saved so far, by route.
+    pub(super) saved_usd: Vec<(RouteId, f64)>,
     pub(super) table: RoutingTable,
 }
 
@@ -106,6 +125,7 @@ impl Brain {
         let observed = Observed::all(settings, signals, now);
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
+        let mut accounts = Vec::new();
         let mut spot_nodes: HashMap<BackendId, f64> = HashMap::new();
         for (route, mut snapshot) in settings.routes.iter().zip(snapshots) {
             if let Some(rules) = settings.rules.get(&route.policy.id) {
@@ -114,7 +134,7 @@ impl Brain {
             }
             let state = self.memory.states.entry(route.id.clone()).or_default();
             let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
-            *state = next;
+            let before = std::mem::replace(state, next);
             for (view, nodes) in snapshot.backends.iter().zip(policy::site::spot_nodes(&snapshot, state)) {
                 // Every route models all of the backend's load; what one of them keeps warm runs for all.
                 let most = spot_nodes.entry(view.backend.id.clone()).or_default();
@@ -124,16 +144,45 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
-            self.account(route, &decision, signals);
+            let shadows = self.memory.shadows.decide(route, &snapshot, &before);
+            let mut stay = self.memory.stays.remove(&route.id);
+            let turn = RouteTurn {
+                route,
+                snapshot: &snapshot,
+                decision: &decision,
+                state,
+                shadows,
+                stay: &mut stay,
+            };
+            let due = self.accounts.turn(turn, &signals.meters);
+            accounts.extend(due.map(|account| (route.id.clone(), account)));
+            self.memory.stays.extend(stay.map(|stay| (route.id.clone(), stay)));
             let last_move = self.memory.last_moves.get(&route.id).cloned();
-            routes.push(RoutePicture { snapshot, decision, last_move });
+            let policy = route.policy.clone();
+            let shadows = self.memory.shadows.of(&route.id).to_vec();
+            routes.push(RoutePicture { snapshot, decision, before, policy, shadows, last_move });
         }
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);
         let table = table(settings, &observed, &routes, generation);
-        let spent =
-            self.spent_usd.iter().map(|((route, backend), (_, usd))| (route.clone(), backend.clone(), *usd));
-        Turn { routes, table, spent_usd: spent.collect() }
+        let (spent_usd, saved_usd) = (self.accounts.spent_usd(), self.accounts.saved_usd());
+        Turn { routes, accounts, table, spent_usd, saved_usd }
+    }
+
+    /// Ends the accounts of all routes, as at the end of the process.
+    pub(super) fn close_accounts(
+        &mut self,
+        settings: &Settings,
+        signals: &Signals,
+        now: Timestamp,
+    ) -> Vec<(RouteId, Account)> {
+        let mut closed = Vec::new();
+        for route in &settings.routes {
+            let stay = self.memory.stays.get(&route.id).cloned();
+            let account = self.accounts.close(route, now, &stay, &signals.meters);
+            closed.extend(account.map(|account| (route.id.clone(), account)));
+        }
+        closed
     }
 
     /// A snapshot of every route, in the order of the settings.
@@ -241,17 +290,6 @@ impl Brain {
         window.advance(now)
     }
 
-    /// Adds what the requests since the last turn cost beyond what is paid anyway, at the average of the load they were part of.
-    fn account(&mut self, route: &Route, decision: &Decision, signals: &Signals) {
-        for verdict in &decision.backends {
-            let served = signals.meters.get(Some(&route.id), Some(&verdict.backend)).requests();
-            let entry =
-                self.spent_usd.entry((route.id.clone(), verdict.backend.clone())).or_insert((served, 0.0));
-            let new = served - entry.0;
-            *entry = (served, entry.1 + new as f64 / 1000.0 * verdict.average_usd_per_1k.unwrap_or(0.0));
-        }
-    }
-
     /// Drops what belongs to routes and backends that are no longer configured. What was spent stays.
     fn forget_removed(&mut self, settings: &Settings) {
         let known = |route: &RouteId| settings.routes.iter().any(|r| r.id == *route);
@@ -260,7 +298,10 @@ impl Brain {
             self.memory.states.retain(|route, _| known(route));
             self.memory.last_moves.retain(|route, _| known(route));
             self.memory.flows.retain(|route, _| known(route));
+            self.memory.stays.retain(|route, _| known(route));
+            self.memory.shadows.retain(known);
         }
+        self.accounts.forget_removed(&settings.routes);
         let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();
         if self.windows.len() > pairs {
             self.windows.retain(|(route, backend), _| {

@@ -4,14 +4,14 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Control, RoutePicture, lock, rules};
+use super::{Control, RoutePicture, lock, rules, shadow::Followed};
 use crate::{
     admin::{
         Desk,
         views::{
             BackendStatus, CostInputs, Explanation, LoadView, NewOverride, NoticeError, NoticeReceipt,
             OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError, OverrideStatus, ReloadError,
-            RouteStatus, Status,
+            RouteStatus, ShadowShare, ShadowStatus, Status,
         },
     },
     config,
@@ -64,7 +64,7 @@ impl Desk for Control {
     fn explain(&self, route: &str) -> Option<Explanation> {
         let now = Timestamp::now();
         let picture = self.picture.load();
-        let RoutePicture { snapshot, decision, last_move } =
+        let RoutePicture { snapshot, decision, last_move, .. } =
             picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
         let routes = &self.active.load().settings.routes;
         let configured = routes.iter().find(|r| r.id == snapshot.route);
@@ -166,6 +166,7 @@ impl Desk for Control {
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
             spent_usd: picture.as_ref().map(|p| p.spent_usd.clone()).unwrap_or_default(),
+            saved_usd: picture.as_ref().map(|p| p.saved_usd.clone()).unwrap_or_default(),
             config_generation: active.generation,
         }
         .render()
@@ -193,6 +194,23 @@ fn cost_inputs(view: &BackendView) -> CostInputs {
         managed: backend.managed,
         egress_usd_per_gb: backend.egress_usd_per_gb,
     }
+}
+
+/// `None` before its first decision.
+fn shadow_status(of: &Followed) -> Option<ShadowStatus> {
+    let decision = of.decision.as_ref()?;
+    let serving = decision.backends.iter().filter(|verdict| verdict.share > 0.0);
+    let share = |v: &crate::model::Verdict| ShadowShare { backend: v.backend.clone(), share: v.share };
+    Some(ShadowStatus {
+        policy: of.policy.clone(),
+        since: of.since,
+        shares: serving.map(share).collect(),
+        reason: decision.reason.to_string(),
+        live_usd: of.live_usd,
+        shadow_usd: of.live_usd + of.more_usd,
+        moves: of.moves,
+        uncompared_requests: of.uncompared,
+    })
 }
 
 fn refused(error: StoreError) -> OverrideError {
@@ -241,6 +259,7 @@ impl Control {
             reason_code: decision.reason.code().into(),
             fallback: decision.fallback,
             backends,
+            shadows: picture.shadows.iter().filter_map(shadow_status).collect(),
         }
     }
 

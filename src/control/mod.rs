@@ -2,9 +2,11 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs`
-//! (what is written to disk).
+//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
+//! would do), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
+//! disk).
 
+mod accounts;
 mod brain;
 mod desk;
 mod notices;
@@ -12,6 +14,7 @@ mod reload;
 mod rules;
 mod scribe;
 pub mod serve;
+mod shadow;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -35,6 +38,7 @@ use crate::{
     },
     policy::explain,
     proxy::Publisher,
+    record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
@@ -66,6 +70,7 @@ struct Picture {
     taken: Instant,
     routes: Vec<RoutePicture>,
     spent_usd: Vec<(RouteId, BackendId, f64)>,
+    saved_usd: Vec<(RouteId, f64)>,
 }
 
 /// The running program, apart from its request path.
@@ -143,8 +148,10 @@ impl Control {
             self.save_prices(&active.settings);
         }
         self.save_notices(due);
-        let Turn { routes, spent_usd, .. } = turn;
-        self.picture.store(Some(Arc::new(Picture { taken: Instant::now(), routes, spent_usd })));
+        let Turn { routes, accounts, spent_usd, saved_usd, .. } = turn;
+        self.note_accounts(accounts, now);
+        let picture = Picture { taken: Instant::now(), routes, spent_usd, saved_usd };
+        self.picture.store(Some(Arc::new(picture)));
     }
 
     fn save_memory(&self, brain: &Brain) {
@@ -159,7 +166,8 @@ impl Control {
         let mut told = lock(&self.told);
         told.undecidable.log(routes);
         let mut moved = false;
-        for RoutePicture { snapshot, decision, .. } in routes {
+        for picture in routes {
+            let RoutePicture { snapshot, decision, .. } = picture;
             let route = &snapshot.route;
             let code = decision.reason.code();
             let is_move = explain::is_move(decision);
@@ -176,13 +184,7 @@ impl Control {
                 log_move(route, decision);
             }
             if is_move || news {
-                let body = json!({
-                    "action": decision.action,
-                    "summary": explain::summary(decision),
-                    "decision": decision,
-                    "snapshot": snapshot,
-                });
-                self.note(now, EntryKind::Decision, Some(route.clone()), body);
+                self.note_decision(picture, now);
             }
             for view in &snapshot.backends {
                 let backend = &view.backend.id;
@@ -248,6 +250,28 @@ impl Control {
             "why": why,
         });
         self.note(now, EntryKind::Price, None, body);
+    }
+
+    /// Journals a decision with all that it takes to make it again ([`record::Inputs`]).
+    fn note_decision(&self, picture: &RoutePicture, now: Timestamp) {
+        let RoutePicture { snapshot, decision, before, policy, .. } = picture;
+        let body = json!({
+            "action": decision.action,
+            "summary": explain::summary(decision),
+            "code": record::code_version(),
+            "policy_version": policy_version(policy),
+            "decision": decision,
+            "policy": policy,
+            "state": before,
+            "snapshot": snapshot,
+        });
+        self.note(now, EntryKind::Decision, Some(snapshot.route.clone()), body);
+    }
+
+    fn note_accounts(&self, accounts: Vec<(RouteId, Account)>, now: Timestamp) {
+        for (route, account) in accounts {
+            self.note(now, EntryKind::Account, Some(route), json!(account));
+        }
     }
 
     fn note(&self, at: Timestamp, kind: EntryKind, route: Option<RouteId>, body: serde_json::Value) {

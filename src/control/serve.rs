@@ -134,7 +134,15 @@ impl Running {
             }
         }
         let body = json!({ "event": "stopped", "cut_off": cut_off });
-        control.note(Timestamp::now(), EntryKind::Process, None, body);
+        let now = Timestamp::now();
+        control.turn(now);
+        let settings = &control.active.load().settings;
+        let mut brain = lock(&control.brain);
+        let accounts = brain.close_accounts(settings, &control.signals, now);
+        control.save_memory(&brain);
+        drop(brain);
+        control.note_accounts(accounts, now);
+        control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);
         control.save_notices(true);
         cut_off

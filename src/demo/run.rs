@@ -279,6 +279,7 @@ impl Session {
     async fn read_journal(&mut self) -> Result<(), DemoError> {
         let query = JournalQuery {
             route: Some(ROUTE.parse::<RouteId>().map_err(because("name its route"))?),
+            kind: None,
             since: self.journal.unread_since(),
             limit: QUERY_ENTRIES_MAX,
         };

@@ -70,6 +70,9 @@ pub struct Route {
     pub backends: Vec<BackendId>,
     /// How to choose among them.
     pub policy: Arc<Policy>,
+    /// Policies that decide beside it without effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<Arc<Policy>>,
     /// What the requests are promised.
     pub slo: Slo,
     /// Tokens of a request on average, prompt and answer together; `None` if nobody says.

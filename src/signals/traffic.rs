@@ -100,6 +100,15 @@ impl Histogram {
         counts
     }
 
+    /// Durations beyond `limit`, and all. One within its bucket may count on either side: decisions see the same.
+    pub fn later_than(&self, limit: Duration) -> (u64, u64) {
+        let limit = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        let counts = self.counts();
+        let later =
+            counts.iter().enumerate().filter(|(bucket, _)| bound_of((*bucket).min(BUCKETS - 2)) > limit);
+        (later.map(|(_, count)| count).sum(), counts.iter().sum())
+    }
+
     /// For an exporter: sum in seconds, count, and cumulative counts at whole doublings with their bounds in seconds.
     pub fn cumulative(&self) -> (f64, u64, Vec<(f64, u64)>) {
         let counts = self.counts();
@@ -240,6 +249,11 @@ impl Meter {
     /// Finished requests.
     pub fn requests(&self) -> u64 {
         self.codes.iter().map(|c| c.load(Relaxed)).sum()
+    }
+
+    /// Attempts that failed at the backend.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
     }
 
     /// Non-zero counts by status code.
@@ -414,6 +428,16 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn what_is_late_is_counted_by_whole_buckets() {
+        let histogram = Histogram::default();
+        for ms in [10, 40, 700, 2_000, 300_000] {
+            histogram.record(Duration::from_millis(ms));
+        }
+        assert_eq!(histogram.later_than(Duration::from_millis(800)), (2, 5));
+        assert_eq!(histogram.later_than(Duration::from_secs(10_000)).0, 0);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! state to go wrong: files that an operator deletes to make room, a line cut short by a crash or by a full disk.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -12,13 +13,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+pub mod archive;
+
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::{StoreError, lines::LinesFromEnd, local::create_durably};
 use crate::model::{RouteId, Timestamp};
 
-/// Longest line in bytes. A decision over 50 backends has some 20 KB.
+/// Longest line in bytes. A decision over 50 backends has some 70 KB.
 pub const LINE_BYTES_MAX: usize = 256 * 1024;
 /// Most entries that one query gives.
 pub const QUERY_ENTRIES_MAX: usize = 1_000;
@@ -33,6 +36,8 @@ const CURRENT: &str = "current.jsonl";
 pub enum EntryKind {
     /// What was decided for a route.
     Decision,
+    /// What the requests of a route came to since the account before.
+    Account,
     /// An override was given, ended or expired.
     Override,
     /// The configuration was loaded, or refused.
@@ -121,6 +126,8 @@ impl Default for JournalLimits {
 pub struct JournalQuery {
     /// Only entries of this route.
     pub route: Option<RouteId>,
+    /// Only entries about this; `None` for all but accounts, of which there are many and which say nothing of decisions.
+    pub kind: Option<EntryKind>,
     /// Only entries of this time or later.
     pub since: Option<Timestamp>,
     /// At most so many; never more than [`QUERY_ENTRIES_MAX`].
@@ -129,7 +136,7 @@ pub struct JournalQuery {
 
 impl Default for JournalQuery {
     fn default() -> JournalQuery {
-        JournalQuery { route: None, since: None, limit: 100 }
+        JournalQuery { route: None, kind: None, since: None, limit: 100 }
     }
 }
 
@@ -260,15 +267,14 @@ impl Journal {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            let number = name.to_str().and_then(|n| n.strip_suffix(".jsonl")).and_then(|n| n.parse().ok());
-            numbers.extend(number.filter(|&n| self.numbered(n).ends_with(&name)));
+            numbers.extend(number_of(&name));
         }
         numbers.sort_unstable();
         Ok(numbers)
     }
 
     fn numbered(&self, number: u64) -> PathBuf {
-        self.dir.join(format!("{number:08}.jsonl"))
+        self.dir.join(numbered_name(number))
     }
 
     /// All files, newest first, with the length they have now: what is appended later is not looked at.
@@ -300,6 +306,7 @@ impl JournalQuery {
         #[derive(Deserialize)]
         struct Head {
             at: Timestamp,
+            kind: EntryKind,
             #[serde(default)]
             route: Option<RouteId>,
         }
@@ -307,9 +314,20 @@ impl JournalQuery {
         // recent `since`: where the clock was set, the lines are not in the order of their times.
         let head: Head = serde_json::from_slice(line).ok()?;
         let wanted = self.since.is_none_or(|since| head.at >= since)
+            && self.kind.map_or(head.kind != EntryKind::Account, |kind| head.kind == kind)
             && self.route.as_ref().is_none_or(|route| head.route.as_ref() == Some(route));
         if wanted { serde_json::from_slice(line).ok() } else { None }
     }
+}
+
+fn numbered_name(number: u64) -> String {
+    format!("{number:08}.jsonl")
+}
+
+/// The number of a full file by its name; `None` for any other file.
+fn number_of(name: &OsStr) -> Option<u64> {
+    let number = name.to_str()?.strip_suffix(".jsonl")?.parse().ok()?;
+    (*name == *numbered_name(number)).then_some(number)
 }
 
 fn ends_with_newline(file: &File, len: u64) -> io::Result<bool> {

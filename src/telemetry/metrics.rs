@@ -46,6 +46,8 @@ pub struct View {
     pub decision_age_seconds: f64,
     /// Marginal dollars of what was served.
     pub spent_usd: Vec<(RouteId, BackendId, f64)>,
+    /// Dollars saved, by route.
+    pub saved_usd: Vec<(RouteId, f64)>,
     /// Counts successful loads of the configuration.
     pub config_generation: u64,
 }
@@ -226,6 +228,13 @@ impl View {
         let mut spent = family(encoder, "tradewind_cost_usd", help, MetricType::Counter)?;
         for (route, backend, usd) in &self.spent_usd {
             spent.counter_f64(vec![("route", route.as_str()), ("backend", backend.as_str())], *usd)?;
+        }
+        let help = "Avoidable USD not spent because traffic did not stay where the day began; falls when staying would have been \
+                    cheaper";
+        // A gauge: OpenMetrics lets no counter fall, and the name is one that dashboards know.
+        let mut saved = family(encoder, "tradewind_saved_usd_total", help, MetricType::Gauge)?;
+        for (route, usd) in &self.saved_usd {
+            saved.gauge(vec![("route", route.as_str())], *usd)?;
         }
         Ok(())
     }

@@ -149,6 +149,10 @@ impl Rules<'_, '_> {
             let backends = self.route_backends(&path, &written.backends, document);
             let Some(policy) = self.route_policy(&path, &written.policy.0, policies) else { continue };
             self.warm_shares(&path, &policy, backends.len());
+            let shadow = self.route_shadows(&path, written, policies);
+            for policy in &shadow {
+                self.warm_shares(&path, policy, backends.len());
+            }
             let slo = Slo { ttft_p95: written.slo.ttft_p95.as_ref().map(|time| time.0) };
             if slo.ttft_p95.is_some_and(|time| time.is_zero()) {
                 self.error(
@@ -163,6 +167,7 @@ impl Rules<'_, '_> {
                 matches,
                 backends,
                 policy,
+                shadow,
                 slo,
                 tokens_per_request,
             }));
@@ -237,6 +242,31 @@ impl Rules<'_, '_> {
             self.error(&[route, &["policy"]].concat(), format!("there is no policy `{id}`"), hint);
         }
         None
+    }
+
+    fn route_shadows(
+        &mut self,
+        route: &[&str],
+        written: &schema::Route,
+        policies: &HashMap<PolicyId, Arc<Policy>>,
+    ) -> Vec<Arc<Policy>> {
+        let mut shadows: Vec<Arc<Policy>> = Vec::new();
+        for (index, Text(id)) in written.shadow.iter().enumerate() {
+            let element = format!("[{index}]");
+            let path = [route, &["shadow", &element]].concat();
+            if *id == written.policy.0 {
+                let hint = "a shadow is another policy than the one in force: take it out";
+                self.error(&path, format!("`{id}` is the policy of the route"), Some(hint.into()));
+            } else if shadows.iter().any(|shadow| shadow.id == *id) {
+                self.error(&path, format!("the policy `{id}` is there twice"), Some("take one out".into()));
+            } else if let Some(policy) = policies.get(id) {
+                shadows.push(policy.clone());
+            } else if !self.is_written(&["policies", id.as_str()]) {
+                let hint = self.meant(id.as_str(), policies.keys().map(PolicyId::as_str));
+                self.error(&path, format!("there is no policy `{id}`"), hint);
+            }
+        }
+        shadows
     }
 
     /// What concerns the file as a whole.

@@ -144,7 +144,7 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
-            let shadows = self.memory.shadows.decide(route, &snapshot, &before);
+            let shadows = self.memory.shadows.decide(route, &settings.rules, &snapshot, &before);
             let mut stay = self.memory.stays.remove(&route.id);
             let turn = RouteTurn {
                 route,

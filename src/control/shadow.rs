@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Decision, Policy, PolicyId, Route, RouteId, Snapshot, Timestamp},
+    model::{Decision, Policy, PolicyId, Route, RouteId, Rulings, Snapshot, Timestamp},
     policy::{self, State, explain},
     record::{inputs::policy_version, reckoning::Reckoning},
+    rules::RuleSet,
 };
 
 /// A shadow policy of a route, and what it would have come to.
@@ -43,7 +44,13 @@ pub(super) struct Shadows(HashMap<RouteId, Vec<Followed>>);
 impl Shadows {
     /// Lets the shadow policies of a route decide. One that is new begins where the traffic is: `before` is the live state
     /// before this turn.
-    pub(super) fn decide(&mut self, route: &Route, snapshot: &Snapshot, before: &State) -> &mut [Followed] {
+    pub(super) fn decide(
+        &mut self,
+        route: &Route,
+        rules: &HashMap<PolicyId, RuleSet>,
+        snapshot: &Snapshot,
+        before: &State,
+    ) -> &mut [Followed] {
         if route.shadow.is_empty() {
             self.0.remove(&route.id);
             return &mut [];
@@ -57,7 +64,14 @@ impl Shadows {
                 Some(place) => known.swap_remove(place),
                 None => Followed::new(policy, version, before, snapshot.at),
             };
-            let (decision, next) = policy::decide(policy, snapshot, &of.state, snapshot.at);
+            // Each policy has rules of its own.
+            let mut own = snapshot.clone();
+            own.rulings = match rules.get(&policy.id) {
+                Some(rules) => rules
+                    .judge_at(snapshot, policy::site::response_bytes(snapshot), |id| of.state.share_of(id)),
+                None => Rulings::default(),
+            };
+            let (decision, next) = policy::decide(policy, &own, &of.state, snapshot.at);
             (of.state, of.decision) = (next, Some(decision));
             followed.push(of);
         }
@@ -150,7 +164,7 @@ mod tests {
             let before = world.state.clone();
             let decision = world.tick();
             let live = Reckoning::new(&world.snapshot, &decision, &[1000, 0]);
-            for of in shadows.decide(&route, &world.snapshot, &before) {
+            for of in shadows.decide(&route, &HashMap::new(), &world.snapshot, &before) {
                 of.add(&live, &route.shadow[0], 1.0);
             }
         };
@@ -183,14 +197,20 @@ mod tests {
         let mut shadows = Shadows::default();
         let mut policy = eager(&world.policy);
         let before = world.state.clone();
-        shadows.decide(&route(&world.policy, vec![policy.clone()]), &world.snapshot, &before)[0].more_usd =
-            1.0;
+        shadows.decide(
+            &route(&world.policy, vec![policy.clone()]),
+            &HashMap::new(),
+            &world.snapshot,
+            &before,
+        )[0]
+        .more_usd = 1.0;
         policy.hold = Duration::from_secs(7);
         let changed = route(&world.policy, vec![policy]);
-        assert_eq!(shadows.decide(&changed, &world.snapshot, &before)[0].more_usd, 0.0);
+        assert_eq!(shadows.decide(&changed, &HashMap::new(), &world.snapshot, &before)[0].more_usd, 0.0);
         let none = route(&world.policy, Vec::new());
         assert!(
-            shadows.decide(&none, &world.snapshot, &before).is_empty() && shadows.of(&none.id).is_empty()
+            shadows.decide(&none, &HashMap::new(), &world.snapshot, &before).is_empty()
+                && shadows.of(&none.id).is_empty()
         );
     }
 }

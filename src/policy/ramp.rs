@@ -22,10 +22,6 @@ pub(super) fn pin(state: &mut State, pins: &[Option<f64>]) {
 /// What a backend may still take in, by its share, its target, and the share that it had before.
 type Room = fn(&Site, f64, f64, f64) -> f64;
 
-/// A queue that a smaller share would let go within a minute is no reason to send load elsewhere: servers that batch always
-/// have a few requests waiting.
-const QUEUE_SHARE_MIN: f64 = 0.02;
-
 /// Takes away at once what may not stay, and gives it to the others: first towards their targets within what is
 /// ready, then to whoever is ready, then by the targets alone. A backend that is left because it is slow or full keeps what nobody
 /// else is ready for: sending it there all the same would make the others slow as well.
@@ -79,7 +75,7 @@ pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
         state.shares.iter().enumerate().map(amount).collect()
     };
     let over = |site: &Site, share: f64| {
-        site.ready_is_seen && (share > site.spill_share + SHARE_EPSILON || site.queue_share > QUEUE_SHARE_MIN)
+        site.ready_is_seen && (share > site.spill_share + SHARE_EPSILON || site.queue_share > 0.0)
     };
     let excess = amounts(&|site, share| match over(site, share) {
         true => share - (site.ready_share - site.queue_share).max(0.0),

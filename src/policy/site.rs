@@ -65,7 +65,8 @@ pub struct Site<'a> {
     pub ready_rps: Option<f64>,
     /// Whether what is ready was seen (reported, or announced to leave), not modelled: load beyond it goes elsewhere at once.
     pub ready_is_seen: bool,
-    /// Share of the demand that would have to stay away for its queue to be gone within a minute; 0 where none is reported.
+    /// Share of the demand that would have to stay away for its queue to be gone within a minute; 0 where it is no longer than the
+    /// objective allows, or none is reported.
     pub queue_share: f64,
     /// What keeps it from more than it has now, though not from its target: it comes when that is over.
     pub held_by: Option<Cause>,
@@ -244,9 +245,12 @@ pub fn survey<'a>(
             spill_share: room.spill_share,
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
-            queue_share: view.load.waiting(room.replicas).unwrap_or(0.0)
-                / QUEUE_GONE_WITHIN_SECONDS
-                / demand_rps,
+            queue_share: match state.warmth[i].late_at {
+                Some(_) => {
+                    view.load.waiting(room.replicas).unwrap_or(0.0) / QUEUE_GONE_WITHIN_SECONDS / demand_rps
+                }
+                None => 0.0,
+            },
             held_by,
             wished_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)

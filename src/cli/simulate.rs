@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let loaded = config::load(&args.config).map_err(|faults| Failure::Input(faults.to_string()))?;
     let (scenario, notes) = inputs::scenario(&args, &loaded.settings).await.map_err(Failure::Input)?;
     let seeds: Vec<u64> = (0..args.seeds).map(|n| args.seed.wrapping_add(n)).collect();
-    let report = simulate::simulate(&scenario, &seeds, notes);
+    let report = simulate::simulate(&scenario, &seeds, args.plot.is_some(), notes);
     if let Some(path) = &args.plot {
         let failed = |error| Failure::Input(format!("--plot: {} cannot be written: {error}", path.display()));
         fs::write(path, plot::svg(&report.series, &text::heading(&report))).map_err(failed)?;

@@ -78,7 +78,7 @@ pub(super) struct CheapestNow;
 
 impl Contender for CheapestNow {
     fn direct(&mut self, scene: &Scene<'_>, order: &mut Order) {
-        fill_in_order(scene.sights, scene.snapshot.demand_rps, &by_cost(scene.sights), &mut order.shares);
+        fill_in_order(scene.sights, scene.snapshot.demand_rps, scene.ranked, &mut order.shares);
     }
 }
 
@@ -104,8 +104,7 @@ const SAVING_USD_PER_REPLICA_HOUR: f64 = 0.01;
 
 impl Contender for SavingPerDisruption {
     fn direct(&mut self, scene: &Scene<'_>, order: &mut Order) {
-        let ranked = by_cost(scene.sights);
-        let Some(best) = ranked.first().copied() else { return };
+        let Some(best) = scene.ranked.first().copied() else { return };
         let here = *self.here.get_or_insert(best);
         let demand_rps = scene.snapshot.demand_rps;
         let usd_per_hour = |place: usize| scene.sights[place].unit_usd_per_1k * demand_rps * 3.6;
@@ -114,7 +113,7 @@ impl Contender for SavingPerDisruption {
             self.here = Some(best);
         }
         let mut wanted = vec![self.here.unwrap_or(best)];
-        wanted.extend(ranked.into_iter().filter(|place| Some(*place) != self.here));
+        wanted.extend(scene.ranked.iter().copied().filter(|place| Some(*place) != self.here));
         fill_in_order(scene.sights, demand_rps, &wanted, &mut order.shares);
     }
 }
@@ -214,13 +213,6 @@ impl Contender for SpotHedge {
             by_weight(scene.sights, &mut order.shares, |sight| sight.ready_rps);
         }
     }
-}
-
-/// The backends from the cheapest on, in the operator's order among equals.
-pub(super) fn by_cost(sights: &[Sight]) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..sights.len()).collect();
-    places.sort_by(|a, b| sights[*a].unit_usd_per_1k.total_cmp(&sights[*b].unit_usd_per_1k));
-    places
 }
 
 /// Gives each in turn what it may grow to; what is left when all are full goes to the first.

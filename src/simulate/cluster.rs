@@ -200,8 +200,10 @@ impl<'a> Cluster<'a> {
             Some(_) => held.saturating_sub(self.obtainable(supply)),
             // At most one node a tick: of two at once the second follows a tick later.
             None if held > 0 && loss_per_node > 0.0 => {
-                let nodes = (f64::from(held) / self.per_node).ceil();
-                let happens = chance.f64() < 1.0 - (-nodes * loss_per_node).exp();
+                let nodes = self.nodes(held);
+                // 1 - exp(-x) is never more than x: mostly there is nothing to compute.
+                let (drawn, expected) = (chance.f64(), nodes * loss_per_node);
+                let happens = drawn < expected && drawn < 1.0 - (-expected).exp();
                 if happens { (self.per_node.round().max(1.0) as u32).min(held) } else { 0 }
             }
             None => 0,
@@ -350,12 +352,15 @@ impl<'a> Cluster<'a> {
     }
 
     fn nodes(&self, replicas: u32) -> f64 {
-        (f64::from(replicas) / self.per_node).ceil()
+        if self.per_node == 1.0 { f64::from(replicas) } else { (f64::from(replicas) / self.per_node).ceil() }
     }
 }
 
 /// Replicas with this part of them on spot nodes.
 pub(super) fn mixed(total: u32, spot_share: f64) -> Fleet {
+    if spot_share == 1.0 {
+        return Fleet { spot: total, on_demand: 0 };
+    }
     let spot = ((f64::from(total) * spot_share).round() as u32).min(total);
     Fleet { spot, on_demand: total - spot }
 }

@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 
 use super::{
     Scenario,
-    baselines::by_cost,
     cluster::{SCALE_DOWN_AFTER_SECONDS, Wish},
     contenders::Contender,
     demand::Arrivals,
@@ -217,8 +216,8 @@ impl Contender for Clairvoyant {
             give(&mut order.shares, place, scene.sights[place].least_rps.min(ready(place)));
         }
         give(&mut order.shares, favourite, ready(favourite));
-        for place in by_cost(scene.sights) {
-            give(&mut order.shares, place, ready(place));
+        for place in scene.ranked {
+            give(&mut order.shares, *place, ready(*place));
         }
         order.shares[favourite] += missing;
     }

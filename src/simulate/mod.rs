@@ -134,13 +134,13 @@ pub struct Report {
     pub policies: Vec<Standing>,
     /// What one should know about the figures, a sentence each.
     pub notes: Vec<String>,
-    /// The run of the first seed, to be drawn.
+    /// The run of the first seed, to be drawn; empty unless asked for.
     #[serde(skip)]
     pub series: Series,
 }
 
-/// Runs everybody through the scenario once for each seed, on all cores.
-pub fn simulate(scenario: &Scenario, seeds: &[u64], notes: Vec<String>) -> Report {
+/// Runs everybody through the scenario once for each seed, on all cores; `drawn`: and the first seed once more for the plot.
+pub fn simulate(scenario: &Scenario, seeds: &[u64], drawn: bool, notes: Vec<String>) -> Report {
     let entries = contenders::all(scenario);
     let arrivals: Vec<Arrivals> = in_parallel(seeds.len(), |place| scenario.demand.draw(seeds[place]));
     let runs = run_all(scenario, &entries, seeds, &arrivals);
@@ -170,7 +170,10 @@ pub fn simulate(scenario: &Scenario, seeds: &[u64], notes: Vec<String>) -> Repor
     }
     let (optimum, requests) = standing("optimum", optimal);
     policies.push(optimum);
-    let series = draw_series(scenario, &entries, seeds, &arrivals, &schedules);
+    let series = match drawn {
+        true => draw_series(scenario, &entries, seeds, &arrivals, &schedules),
+        false => Series::default(),
+    };
     Report {
         route: scenario.route.clone(),
         from: scenario.from,

@@ -52,6 +52,8 @@ pub struct Scene<'a> {
     pub snapshot: &'a Snapshot,
     /// The backends, in the order of the snapshot.
     pub sights: &'a [Sight],
+    /// Their places from the cheapest on, in the operator's order among equals.
+    pub ranked: &'a [usize],
 }
 
 /// What a contender decides. All vectors are as long as there are backends.
@@ -83,6 +85,7 @@ pub(super) struct World<'a> {
     usd_now: Vec<[f64; 2]>,
     snapshot: Snapshot,
     sights: Vec<Sight>,
+    ranked: Vec<usize>,
     loss_per_node: Vec<f64>,
     pace: Pace,
     chance: Rng,
@@ -123,6 +126,7 @@ impl<'a> World<'a> {
                 rulings: Default::default(),
             },
             sights: vec![Sight::default(); sites.len()],
+            ranked: (0..sites.len()).collect(),
             loss_per_node: sites.iter().map(loss).collect(),
             pace: Pace {
                 tick_seconds,
@@ -159,7 +163,13 @@ impl<'a> World<'a> {
             let (requests, work) = (f64::from(*requests), f64::from(*work));
             let now = tick as f64 * tick_seconds;
             self.observe(tick, now);
-            let scene = Scene { tick, now: self.snapshot.at, snapshot: &self.snapshot, sights: &self.sights };
+            let scene = Scene {
+                tick,
+                now: self.snapshot.at,
+                snapshot: &self.snapshot,
+                sights: &self.sights,
+                ranked: &self.ranked,
+            };
             contender.direct(&scene, &mut order);
             if tick == 0 {
                 self.start_warm(&order, work / tick_seconds);
@@ -201,6 +211,7 @@ impl<'a> World<'a> {
     fn observe(&mut self, tick: usize, now: f64) {
         let at = self.scenario.from + SignedDuration::from_secs_f64(now);
         self.snapshot.at = at;
+        let mut any_changed = false;
         for (place, cluster) in self.clusters.iter_mut().enumerate() {
             let supply = self.supplies[place].as_mut().and_then(|reader| reader.at(now));
             self.supply_now[place] = supply;
@@ -209,6 +220,7 @@ impl<'a> World<'a> {
             let usd = [spot.at(now).unwrap_or(f64::NAN), on_demand.at(now).unwrap_or(f64::NAN)];
             let view = &mut self.snapshot.backends[place];
             let changed = tick == 0 || usd != self.usd_now[place];
+            any_changed |= changed;
             if changed {
                 self.usd_now[place] = usd;
                 view.spot = price(usd[0], at);
@@ -229,6 +241,10 @@ impl<'a> World<'a> {
             // Before the first decision nothing runs yet that could report.
             view.load.ready_replicas = (tick > 0).then(|| sight.ready.total());
             view.load.queued = Some(cluster.queued());
+        }
+        if any_changed {
+            let usd = |place: &usize| self.sights[*place].unit_usd_per_1k;
+            self.ranked.sort_by(|a, b| usd(a).total_cmp(&usd(b)).then(a.cmp(b)));
         }
     }
 }

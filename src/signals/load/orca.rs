@@ -13,7 +13,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::reading::{Said, checked};
+use super::{
+    reading::{Said, checked},
+    sum::Sum,
+};
 
 /// The header of an answer.
 pub const ORCA_HEADER: &str = "endpoint-load-metrics";
@@ -33,12 +36,10 @@ const QUEUED: [&str; 4] = ["num_requests_waiting", "queue", "queue_size", "queue
 /// Names under `named_metrics` that say how full the server is: those of vLLM and of Triton's TensorRT-LLM backend.
 const SATURATION: [&str; 3] = ["kv_cache_usage_perc", "kv_cache_utilization", "saturation"];
 
-/// Fractions are added up as whole numbers of this part: a thousandth of a request, a thousandth of a percent.
-const UNITS_PER_REQUEST: f64 = 1e3;
-const UNITS_PER_WHOLE: f64 = 1e5;
-
-/// Requests that wait are counted up to here: sums stay far from their limit.
-const QUEUED_MAX: f64 = 1e9;
+/// Fractions are added up as whole numbers of this part: a tenth of a request, a hundredth of a percent. So up to 6,553 requests
+/// that wait at one replica can be told.
+const UNITS_PER_REQUEST: f64 = 10.0;
+const UNITS_PER_WHOLE: f64 = 1e4;
 
 /// Adds up what the answers of a backend say until somebody looks. The request path only adds: no lock, and nothing is
 /// allocated unless a report makes no sense.
@@ -51,35 +52,16 @@ pub struct Tally {
     fault: Mutex<Option<Arc<str>>>,
 }
 
-#[derive(Debug, Default)]
-struct Sum {
-    count: AtomicU64,
-    units: AtomicU64,
-}
-
-impl Sum {
-    fn add(&self, units: f64) {
-        self.units.fetch_add(units as u64, Relaxed);
-        self.count.fetch_add(1, Relaxed);
-    }
-
-    /// The mean since the last call. One that is being added at this moment may count in half: it is a sample of many.
-    fn take(&self) -> Option<f64> {
-        let (count, units) = (self.count.swap(0, Relaxed), self.units.swap(0, Relaxed));
-        (count > 0).then(|| units as f64 / count as f64)
-    }
-}
-
 impl Tally {
     /// Takes the value of a header.
     pub fn note(&self, header: &[u8]) {
         match read(header) {
             Ok(said) => {
                 if let Some(queued) = said.queued {
-                    self.queued.add(queued.min(QUEUED_MAX) * UNITS_PER_REQUEST);
+                    self.queued.add((queued * UNITS_PER_REQUEST).round() as u64);
                 }
                 if let Some(saturation) = said.saturation {
-                    self.saturation.add(saturation * UNITS_PER_WHOLE);
+                    self.saturation.add((saturation * UNITS_PER_WHOLE).round() as u64);
                 }
             }
             Err(why) => {

@@ -50,6 +50,7 @@ pub fn policy() -> Arc<Policy> {
         hold: Duration::from_secs(600),
         ramp: Ramp::new(0.1, Duration::from_secs(60)).expect("a ramp"),
         keep_warm: share(0.02),
+        n_minus_one: None,
     })
 }
 

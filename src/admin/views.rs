@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, RouteId,
-        Share, Timestamp, UnitCost,
+        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, Redundancy,
+        RouteId, Share, Timestamp, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -52,6 +52,9 @@ pub struct RouteStatus {
     pub reason_code: String,
     /// Which constraint had to be given up.
     pub fallback: Fallback,
+    /// What the worst loss of a cloud or region would mean; absent where the policy has no `n_minus_one`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_minus_one: Option<Redundancy>,
     /// Its backends, in the operator's order.
     pub backends: Vec<BackendStatus>,
 }

@@ -94,6 +94,7 @@ fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
     add("load costs here", hourly(decision.cost_here_usd_per_hour));
     add("would cost there", hourly(decision.cost_there_usd_per_hour));
     add("placed", Some(format!("{:.4} requests per second", decision.demand_rps)));
+    add("if one is lost", decision.n_minus_one.as_ref().map(ToString::to_string));
     add("binding constraint", explanation.binding.clone());
     add("what would change it", Some(explanation.what_would_change_it.clone()));
     add(
@@ -394,6 +395,13 @@ mod tests {
                 cost_there_usd_per_hour: Some(1.762),
                 demand_rps: 40.0,
                 fallback: Fallback::None,
+                n_minus_one: Some(crate::model::Redundancy {
+                    domain: "aws".into(),
+                    missing_rps: 0.0,
+                    unready_rps: 9.5,
+                    reserve_rps: 19.0,
+                    reserve_usd_per_hour: Some(1.0722),
+                }),
                 backends: vec![verdict("eks-use1", 0.95, 0.0124), verdict("gke-usc1", 0.05, 0.0113), full],
             },
             inputs: vec![CostInputs {
@@ -444,6 +452,7 @@ mod tests {
           load costs here       $1.9152 per hour
           would cost there      $1.7620 per hour
           placed                40.0000 requests per second
+          if one is lost        the others could serve all without aws; replicas for 9.5 of those that should be ready for it are not yet; kept ready for a loss: 19.0 requests per second, at $1.0722 an hour
           binding constraint    the latency objective keeps gke-euw4 out
           what would change it  a gap of 15% or more
           last move             2026-03-01 08:00:00Z: gke-usc1 may serve again

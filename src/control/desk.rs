@@ -240,6 +240,7 @@ impl Control {
             reason: decision.reason.to_string(),
             reason_code: decision.reason.code().into(),
             fallback: decision.fallback,
+            n_minus_one: decision.n_minus_one.clone(),
             backends,
         }
     }

@@ -1,6 +1,6 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
-//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`] and [`policy`] (what the operator
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] (what the operator
 //! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] (what follows
 //! from it) and [`table`] (what the request path reads).
 
@@ -10,6 +10,7 @@ pub mod id;
 pub mod overrides;
 pub mod policy;
 pub mod price;
+pub mod redundancy;
 pub mod route;
 pub mod ruling;
 pub mod secret;
@@ -26,6 +27,7 @@ pub use id::{BackendId, PolicyId, RouteId};
 pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
+pub use redundancy::{Domain, NMinusOne, Redundancy};
 pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;

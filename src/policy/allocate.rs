@@ -179,9 +179,32 @@ fn fill(
     untrusted_too: bool,
     favourite: Option<usize>,
 ) {
-    let mut missing = 1.0 - shares.iter().sum::<f64>();
+    let missing = 1.0 - shares.iter().sum::<f64>();
+    let missing = fill_within(sites, shares, missing, &limit, untrusted_too, favourite);
+    if missing > SHARE_EPSILON {
+        overfill(sites, shares, missing, limit);
+    }
+}
+
+/// What each backend would take of `amount` beyond the shares that they have, where one more request costs least, within their
+/// limits.
+pub fn standing_in(sites: &[Site], shares: &[f64], amount: f64) -> Vec<f64> {
+    let mut filled = shares.to_vec();
+    fill_within(sites, &mut filled, amount, &|site: &Site| site.limit, true, None);
+    filled.iter().zip(shares).map(|(filled, share)| filled - share).collect()
+}
+
+/// Gives `missing` to the cheapest pieces with room. Returns what is left when all are full.
+fn fill_within(
+    sites: &[Site],
+    shares: &mut [f64],
+    mut missing: f64,
+    limit: &impl Fn(&Site) -> f64,
+    untrusted_too: bool,
+    favourite: Option<usize>,
+) -> f64 {
     if missing <= SHARE_EPSILON {
-        return;
+        return 0.0;
     }
     let mut steps = Vec::with_capacity(sites.len() * 2);
     for (i, site) in sites.iter().enumerate() {
@@ -207,9 +230,14 @@ fn fill(
         shares[step.site] += given;
         missing -= given;
         if missing <= SHARE_EPSILON {
-            return;
+            return 0.0;
         }
     }
+    missing
+}
+
+/// Gives what nobody has room for to whoever may serve, in proportion to the limits.
+fn overfill(sites: &[Site], shares: &mut [f64], missing: f64, limit: impl Fn(&Site) -> f64) {
     let weigh = |weight: &dyn Fn(&Site) -> f64| -> Vec<f64> { sites.iter().map(weight).collect() };
     let one_if = |yes: bool| f64::from(u8::from(yes));
     // Caps give way only where nobody else may serve, an operator's last.

@@ -8,7 +8,7 @@
 //!
 //! Read in this order: [`site`] (what each backend may get and what it costs), `pressure` (what it reports
 //! of its limit), [`allocate`] (filling from the cheapest
-//! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
+//! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), `redundancy` (what is kept ready for a loss), and this file (the order of it all).
 
 pub mod allocate;
 pub mod break_even;
@@ -17,6 +17,7 @@ mod capacity_tests;
 pub mod explain;
 mod pressure;
 pub mod ramp;
+mod redundancy;
 pub mod site;
 pub mod state;
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestam
     let wish = make_plan(policy, snapshot, &sites, &mut next, step);
     let fallback = site::impose_overrides(snapshot, &mut sites);
     let outcome = settle(policy, snapshot, &mut sites, &mut next, wish, fallback, step);
+    let n_minus_one = redundancy::keep_reserve(policy, &sites, &mut next, snapshot.demand_rps);
     site::follow_capacity(policy, &sites, &mut next, now);
 
     let decision = Decision {
@@ -72,6 +74,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestam
         cost_there_usd_per_hour: outcome.comparison.map(|c| c.there_usd_per_hour),
         demand_rps: snapshot.demand_rps,
         fallback,
+        n_minus_one,
         backends: verdicts(snapshot, &sites, &next),
     };
     (decision, next)
@@ -396,7 +399,7 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             target: if site.may_serve { state.target[i] } else { 0.0 },
             limit: site.limit,
             planned_rps: match site.may_serve {
-                true => state.target[i].max(site.wished_share) * snapshot.demand_rps,
+                true => (state.target[i].max(site.wished_share) + state.reserved(i)) * snapshot.demand_rps,
                 false => 0.0,
             },
             ready_rps: site.ready_rps,

@@ -102,6 +102,16 @@ impl Site<'_> {
         )
     }
 
+    /// USD per hour of the replicas that serve `more` of the demand beyond `share`, while they serve nobody; `None` if that is
+    /// unknown or not trusted.
+    pub fn idle_usd_per_hour(&self, share: f64, more: f64) -> Option<f64> {
+        if more <= 0.0 {
+            return Some(0.0);
+        }
+        let always = self.trusted_costing()?.curve.always * more * self.demand_rps * 3600.0 / 1000.0;
+        Some((self.usd_per_hour(share + more)? - self.usd_per_hour(share)? - always).max(0.0))
+    }
+
     /// Whether something other than its capacity keeps it from its share.
     pub fn barred(&self) -> bool {
         self.limited_by.is_some_and(|cause| cause != Cause::Capacity)
@@ -504,7 +514,11 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
     };
     for (i, site) in sites.iter().enumerate() {
         let Some(replicas) = &site.view.backend.replicas else { continue };
-        let load = state.target[i].max(state.shares[i]) * site.demand_rps + site.view.load_elsewhere_rps;
+        let mut load = state.target[i].max(state.shares[i]) * site.demand_rps + site.view.load_elsewhere_rps;
+        if site.view.load.ready_replicas.is_none() && site.may_serve {
+            // Where replicas are reported, a reserve that does not come is no sign that what is served would not.
+            load += state.reserved(i) * site.demand_rps;
+        }
         let need = replicas_for(load, replicas.rps).clamp(replicas.min, replicas.max);
         let warmth = &mut state.warmth[i];
         if let Some(reported) = site.view.load.ready_replicas {

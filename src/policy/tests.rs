@@ -10,6 +10,8 @@ use crate::model::{Health, PriceState, Share};
 mod optimum;
 /// What holds whatever happens.
 mod properties;
+/// What is kept ready for the loss of a cloud.
+mod redundancy;
 /// What rules do to a decision, in a file of their own for its length.
 mod rules;
 

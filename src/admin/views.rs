@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, Redundancy,
-        RouteId, Share, Timestamp, UnitCost,
+        BackendId, BindingCost, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind,
+        Redundancy, RouteId, Share, Timestamp, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -122,6 +122,9 @@ pub struct Explanation {
     /// The constraint that binds, in words; absent when none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<String>,
+    /// What the constraints that bind cost, dearest first; empty when none does, or when a cost that it takes is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binding_costs: Vec<BindingCost>,
     /// The decision, field by field.
     pub decision: Decision,
     /// What each backend's cost is made of besides its prices.

@@ -58,6 +58,10 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
     out += &recipes(explanation);
     out += &per_tokens(explanation);
     let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
+    for cost in &explanation.binding_costs {
+        let (constraint, usd) = (table::printable(&cost.to_string()), table::usd(cost.usd_per_day));
+        let _ = writeln!(out, "  Being without {constraint} would save {usd} a day");
+    }
     if decision.backends.iter().any(|verdict| !verdict.rules.is_empty()) {
         let _ =
             write!(out, "\n{}\n{}", ink.strong("Rules that bind"), rules_table(decision).render("  ", ink));
@@ -327,7 +331,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::views::LastMove,
-        model::{Action, Cause, Fallback, Offer, Reason, Share},
+        model::{Action, BindingCost, Cause, Fallback, Offer, Reason, Share},
     };
 
     fn verdict(name: &str, share: f64, compute: f64) -> Verdict {
@@ -383,6 +387,12 @@ mod tests {
             route: "chat".parse().unwrap(),
             summary: reason.to_string(),
             what_would_change_it: "a gap of 15% or more".into(),
+            binding_costs: vec![BindingCost {
+                constraint: crate::model::Constraint::Slo,
+                name: None,
+                backend: Some("gke-euw4".parse().unwrap()),
+                usd_per_day: 7.25,
+            }],
             binding: Some("the latency objective keeps gke-euw4 out".into()),
             decision: Decision {
                 at: "2026-03-02T10:00:00.123Z".parse().unwrap(),
@@ -471,6 +481,7 @@ mod tests {
           eks-use1    95%     95%   100%         38.0       24.0  yes
           gke-usc1     5%      5%   100%          2.0       24.0  yes
           gke-euw4     0%      0%   100%          0.0          -  no: its time to first byte is over the objective
+          Being without the latency objective of gke-euw4 would save $7.2500 a day
           eks-use1 reports: 2 ready replicas, 3.0 requests wait, 87.5% in use (4 s ago)
           eks-use1: metrics: http://eks/metrics: HTTP 503
           eks-use1: 50% of its nodes go away or are not replaced yet, by the notices received

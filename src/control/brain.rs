@@ -50,6 +50,8 @@ pub(super) struct Signals {
 pub(super) struct RoutePicture {
     pub(super) snapshot: Snapshot,
     pub(super) decision: Decision,
+    /// What the decision hands to the next one.
+    pub(super) state: State,
     pub(super) last_move: Option<LastMove>,
 }
 
@@ -124,9 +126,10 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
+            let state = state.clone();
             self.account(route, &decision, signals);
             let last_move = self.memory.last_moves.get(&route.id).cloned();
-            routes.push(RoutePicture { snapshot, decision, last_move });
+            routes.push(RoutePicture { snapshot, decision, state, last_move });
         }
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);

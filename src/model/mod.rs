@@ -1,10 +1,11 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
 //! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] (what the operator
-//! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] (what follows
+//! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
 //! from it) and [`table`] (what the request path reads).
 
 pub mod backend;
+pub mod binding;
 pub mod decision;
 pub mod id;
 pub mod overrides;
@@ -22,6 +23,7 @@ pub use backend::{
     Accelerator, Backend, Cloud, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource, Node, Platform,
     ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
+pub use binding::{BindingCost, Constraint};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};
 pub use overrides::{Override, OverrideKind};

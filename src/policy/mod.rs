@@ -8,7 +8,8 @@
 //!
 //! Read in this order: [`site`] (what each backend may get and what it costs), `pressure` (what it reports
 //! of its limit), [`allocate`] (filling from the cheapest
-//! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), `redundancy` (what is kept ready for a loss), and this file (the order of it all).
+//! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), `redundancy` (what is kept ready for a loss), and this file (the order of it all). Beside it, [`shadow`]: what
+//! constraints cost.
 
 pub mod allocate;
 pub mod break_even;
@@ -18,6 +19,7 @@ pub mod explain;
 mod pressure;
 pub mod ramp;
 mod redundancy;
+pub mod shadow;
 pub mod site;
 pub mod state;
 #[cfg(test)]

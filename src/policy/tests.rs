@@ -14,6 +14,8 @@ mod properties;
 mod redundancy;
 /// What rules do to a decision, in a file of their own for its length.
 mod rules;
+/// What constraints cost.
+mod shadow;
 
 fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-6

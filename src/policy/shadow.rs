@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::{SHARE_EPSILON, allocate, around_pins, pins, redundancy, site, state::State};
 use crate::model::{
-    BackendView, BindingCost, Constraint, Effect, Fallback, Live, OverrideKind, Policy, Snapshot,
+    BackendView, BindingCost, Cause, Constraint, Effect, Fallback, Live, OverrideKind, Policy, Share,
+    Snapshot,
 };
 
 /// Most that are named: who reads more than a few lines?
@@ -39,9 +40,14 @@ pub fn binding_costs(policy: &Policy, snapshot: &Snapshot, state: &State) -> Vec
                 [place] => Some(snapshot.backends[*place].backend.id.clone()),
                 _ => None,
             };
-            (usd_per_day >= USD_PER_DAY_MIN).then_some(BindingCost { constraint, name, backend, usd_per_day })
+            Some(BindingCost { constraint, name, backend, usd_per_day })
         })
         .collect();
+    if let Some(usd_per_hour) = bound.reserve_usd_per_hour {
+        let usd_per_day = usd_per_hour * DAY;
+        costs.push(BindingCost { constraint: Constraint::NMinusOne, name: None, backend: None, usd_per_day });
+    }
+    costs.retain(|cost| cost.usd_per_day >= USD_PER_DAY_MIN);
     costs.sort_by(|a, b| b.usd_per_day.total_cmp(&a.usd_per_day));
     costs.truncate(NAMED_MAX);
     costs
@@ -57,8 +63,11 @@ struct World {
 
 /// The cheapest division of the demand within all constraints.
 struct Division {
-    /// USD per hour at the backends whose cost is known, what is kept ready included.
+    /// USD per hour at the backends whose cost is known.
     usd_per_hour: f64,
+    /// USD per hour of what is kept ready beside it in case a cloud is lost. It divides nothing, so it is not in what other
+    /// constraints cost: one that leaves nobody to be ready would seem to save.
+    reserve_usd_per_hour: Option<f64>,
     /// The shares of the others.
     unknown: Vec<f64>,
     shares: Vec<f64>,
@@ -81,8 +90,7 @@ impl World {
     fn divide(&self) -> Option<Division> {
         let (snapshot, mut state) = (&self.snapshot, self.state.clone());
         let mut sites = site::survey(&self.policy, snapshot, &mut state, snapshot.at);
-        let over_slo =
-            sites.iter().map(|site| site.limited_by == Some(crate::model::Cause::OverSlo)).collect();
+        let over_slo = sites.iter().map(|site| site.limited_by == Some(Cause::OverSlo)).collect();
         if site::impose_overrides(snapshot, &mut sites) == Fallback::NothingEligible {
             return None;
         }
@@ -91,7 +99,8 @@ impl World {
         state.target.clone_from(&shares);
         state.shares.clone_from(&shares);
         let kept = redundancy::keep_reserve(&self.policy, &sites, &mut state, snapshot.demand_rps);
-        let mut usd_per_hour = kept.and_then(|kept| kept.reserve_usd_per_hour).unwrap_or(0.0);
+        let reserve_usd_per_hour = kept.and_then(|kept| kept.reserve_usd_per_hour);
+        let mut usd_per_hour = 0.0;
         let mut unknown = Vec::new();
         for (site, share) in sites.iter().zip(&shares) {
             match site.usd_per_hour(*share) {
@@ -101,7 +110,7 @@ impl World {
         }
         let limits = sites.iter().map(|site| site.limit).collect();
         let unit = sites.iter().map(|site| site.costing.map_or(f64::MAX, |c| c.unit.total())).collect();
-        Some(Division { usd_per_hour, unknown, shares, limits, over_slo, unit })
+        Some(Division { usd_per_hour, reserve_usd_per_hour, unknown, shares, limits, over_slo, unit })
     }
 
     fn change(&mut self, place: usize, change: impl FnOnce(&mut BackendView)) {
@@ -129,8 +138,9 @@ impl Lift {
                     ruled.retain(|ruled| Some(&*ruled.rule) != self.name.as_deref());
                 }
             }
-            Constraint::KeepWarm => world.policy.keep_warm = crate::model::Share::ZERO,
-            Constraint::NMinusOne => world.policy.n_minus_one = None,
+            Constraint::KeepWarm => world.policy.keep_warm = Share::ZERO,
+            // It divides nothing.
+            Constraint::NMinusOne => {}
             Constraint::Capacity => self.places.iter().for_each(|place| {
                 world.state.warmth[*place].stalled_at = None;
                 world.change(*place, |view| {
@@ -150,12 +160,10 @@ impl Lift {
 /// The constraints that may bind: those of the policy and of operators, then backends that are full or slow, the cheapest first.
 fn lifts(world: &World, bound: &Division) -> Vec<Lift> {
     let World { policy, snapshot, .. } = world;
-    let all = |constraint| Lift { constraint, name: None, places: Vec::new() };
     let mut lifts = Vec::new();
-    if policy.keep_warm > crate::model::Share::ZERO {
-        lifts.push(all(Constraint::KeepWarm));
+    if policy.keep_warm > Share::ZERO {
+        lifts.push(Lift { constraint: Constraint::KeepWarm, name: None, places: Vec::new() });
     }
-    lifts.extend(policy.n_minus_one.map(|_| all(Constraint::NMinusOne)));
     for order in &snapshot.overrides {
         let constraint = match order.kind {
             OverrideKind::Drain => Constraint::Drain,

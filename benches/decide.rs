@@ -57,7 +57,7 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
     }
 }
 
-#[divan::bench(args = [(100, 10), (10, 50), (100, 50), (1000, 50)])]
+#[divan::bench(args = [(100, 10), (10, 50), (100, 50), (1000, 50), (2000, 50)])]
 fn all_routes(bencher: Bencher<'_, '_>, size: (usize, usize)) {
     decide_all(bencher, size, &worlds::policy());
 }

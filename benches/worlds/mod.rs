@@ -16,7 +16,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
         ca: Vec::new(),
         cloud: Cloud::Other,
         platform: Platform::Other,
-        region: "here".into(),
+        region: format!("region-{}", n % 5),
         zones: Vec::new(),
         node: Some(Node {
             instance_type: "n".into(),

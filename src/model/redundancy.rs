@@ -25,6 +25,11 @@ impl Domain {
         }
     }
 
+    /// Whether two backends are lost together.
+    pub fn has_both(self, a: &Backend, b: &Backend) -> bool {
+        a.cloud == b.cloud && (self == Domain::Cloud || a.region == b.region)
+    }
+
     /// The name of the domain that a backend is in: `aws`, or `aws/us-east-1`.
     pub fn of(self, backend: &Backend) -> String {
         match self {

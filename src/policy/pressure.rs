@@ -51,7 +51,12 @@ pub(super) fn is_saturated(
 }
 
 /// Whether something is seen, or, where nobody says (`None`), was seen within `memory`.
-fn still_seen(seen_at: &mut Option<Timestamp>, seen: Option<bool>, memory: Duration, now: Timestamp) -> bool {
+pub(super) fn still_seen(
+    seen_at: &mut Option<Timestamp>,
+    seen: Option<bool>,
+    memory: Duration,
+    now: Timestamp,
+) -> bool {
     match seen {
         Some(true) => *seen_at = Some(now),
         Some(false) => *seen_at = None,
@@ -353,7 +358,7 @@ mod tests {
         world.run(10);
         let mut json = serde_json::to_value(&world.state).unwrap();
         for warmth in json["warmth"].as_array_mut().unwrap() {
-            for key in ["reported_at", "full_at", "late_at"] {
+            for key in ["reported_at", "full_at", "late_at", "queued_at"] {
                 assert!(warmth.as_object_mut().unwrap().remove(key).is_some(), "{key}");
             }
         }

@@ -24,7 +24,7 @@ type Room = fn(&Site, f64, f64, f64) -> f64;
 
 /// A queue that a smaller share would let go within a minute is no reason to send load elsewhere: servers that batch always
 /// have a few requests waiting.
-const QUEUE_SHARE_MIN: f64 = 0.02;
+pub(super) const QUEUE_SHARE_MIN: f64 = 0.02;
 
 /// Takes away at once what may not stay, and gives it to the others: first towards their targets within what is
 /// ready, then to whoever is ready, then by the targets alone. A backend that is left because it is slow or full keeps what nobody
@@ -85,7 +85,8 @@ pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
         true => share - (site.ready_share - site.queue_share).max(0.0),
         false => 0.0,
     });
-    let room = amounts(&|site, share| match over(site, share) {
+    // Where requests wait, or waited when that was last told, there is no room, whether or not it is seen what is ready.
+    let room = amounts(&|site, share| match over(site, share) || site.queues {
         true => 0.0,
         false => site.ready_share.min(site.limit) - share,
     });

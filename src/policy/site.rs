@@ -11,7 +11,8 @@ use crate::{
 };
 
 use super::{
-    pressure::{Ready, is_saturated},
+    pressure::{Ready, is_saturated, still_seen},
+    ramp::QUEUE_SHARE_MIN,
     state::{State, Warmth},
 };
 
@@ -67,6 +68,8 @@ pub struct Site<'a> {
     pub ready_is_seen: bool,
     /// Share of the demand that would have to stay away for its queue to be gone within a minute; 0 where none is reported.
     pub queue_share: f64,
+    /// Whether requests wait there in number; where it falls silent, whether they did within `hold`.
+    pub queues: bool,
     /// What keeps it from more than it has now, though not from its target: it comes when that is over.
     pub held_by: Option<Cause>,
     /// Share that it shall prepare for beyond its target: replicas that did not come in time are asked for all the same.
@@ -242,6 +245,10 @@ pub fn survey<'a>(
             () if saturated => Some(Cause::Saturated),
             () => None,
         };
+        let queue_share =
+            view.load.waiting(room.replicas).map(|waiting| waiting / QUEUE_GONE_WITHIN_SECONDS / demand_rps);
+        let seen = queue_share.map(|share| share > QUEUE_SHARE_MIN);
+        let queues = still_seen(&mut state.warmth[i].queued_at, seen, policy.hold, now);
         let mut site = Site {
             view,
             rules,
@@ -254,9 +261,8 @@ pub fn survey<'a>(
             spill_share: room.spill_share,
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
-            queue_share: view.load.waiting(room.replicas).unwrap_or(0.0)
-                / QUEUE_GONE_WITHIN_SECONDS
-                / demand_rps,
+            queue_share: queue_share.unwrap_or(0.0),
+            queues,
             held_by,
             wished_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)
@@ -563,9 +569,9 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
 }
 
 /// So many replicas are ready and no others are wanted. What the backend reported of its limit stays.
-fn settled(ready: u32, Warmth { full_at, late_at, overloaded_at, .. }: &Warmth) -> Warmth {
-    let (full_at, late_at, overloaded_at) = (*full_at, *late_at, *overloaded_at);
-    Warmth { ready, full_at, late_at, overloaded_at, ..Warmth::default() }
+fn settled(ready: u32, Warmth { full_at, late_at, queued_at, overloaded_at, .. }: &Warmth) -> Warmth {
+    let (full_at, late_at, queued_at, overloaded_at) = (*full_at, *late_at, *queued_at, *overloaded_at);
+    Warmth { ready, full_at, late_at, queued_at, overloaded_at, ..Warmth::default() }
 }
 
 #[cfg(test)]

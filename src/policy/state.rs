@@ -31,6 +31,9 @@ pub struct Warmth {
     /// The same of more requests waiting there than it works off in time.
     #[serde(default)]
     pub late_at: Option<Timestamp>,
+    /// The same of so many requests waiting there that some of its load goes elsewhere.
+    #[serde(default)]
+    pub queued_at: Option<Timestamp>,
 }
 
 /// What a decision hands to the next one. All vectors are parallel to `backends`.
@@ -112,8 +115,10 @@ impl State {
     /// A clock that was set back leaves times of the future behind; they become `now`, so that what waits for them waits
     /// once more and no longer.
     pub(super) fn advance_to(&mut self, now: Timestamp, max: Duration) -> Duration {
-        let warmth =
-            self.warmth.iter_mut().flat_map(|w| [&mut w.reported_at, &mut w.full_at, &mut w.late_at]);
+        let warmth = self
+            .warmth
+            .iter_mut()
+            .flat_map(|w| [&mut w.reported_at, &mut w.full_at, &mut w.late_at, &mut w.queued_at]);
         let times = self.over_slo_at.iter_mut().chain(std::iter::once(&mut self.moved_at)).chain(warmth);
         times.flatten().for_each(|at| *at = (*at).min(now));
         let elapsed = self

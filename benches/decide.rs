@@ -1,14 +1,15 @@
-//! Decisions for all routes of a configuration. Goal: under 1 ms for 100 routes of 10 backends.
+//! Decisions for all routes of a configuration. Goals: under 1 ms for 100 routes of 10 backends, under 20 ms for 1,000 routes of
+//! 50 backends, and no more than in proportion to the routes.
 
 use std::sync::Arc;
 
 use divan::Bencher;
 use tradewind::{
     model::{
-        BackendView, Effect, Health, Live, LoadReport, Price, PriceState, Share, Slo, Snapshot, Timestamp,
-        UsdPerHour,
+        BackendView, Domain, Effect, Health, Live, LoadReport, NMinusOne, Policy, Price, PriceState, Share,
+        Slo, Snapshot, Timestamp, UsdPerHour,
     },
-    policy::{State, decide},
+    policy::{self, State, decide},
     rules::{CompiledRule, Facts, RuleSet},
 };
 
@@ -56,16 +57,38 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
     }
 }
 
-#[divan::bench(args = [(10, 10), (100, 10), (1000, 10), (100, 50)])]
-fn all_routes(bencher: Bencher<'_, '_>, (routes, backends): (usize, usize)) {
+#[divan::bench(args = [(100, 10), (10, 50), (100, 50), (1000, 50), (2000, 50)])]
+fn all_routes(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+    decide_all(bencher, size, &worlds::policy());
+}
+
+/// With replicas kept ready for the loss of a region.
+#[divan::bench(args = [(100, 50), (1000, 50)])]
+fn all_routes_n_minus_one(bencher: Bencher<'_, '_>, size: (usize, usize)) {
+    let mut policy = (*worlds::policy()).clone();
+    let ready = Share::new(0.5).expect("a share");
+    policy.n_minus_one = Some(NMinusOne { domain: Domain::Region, ready });
+    decide_all(bencher, size, &policy);
+}
+
+/// What constraints cost, as `explain` asks for one route.
+#[divan::bench(args = [10, 50, 1000])]
+fn binding_costs(bencher: Bencher<'_, '_>, backends: usize) {
     let now = Timestamp::from_second(1_700_000_000).expect("a time");
     let policy = worlds::policy();
+    let snapshot = Snapshot { demand_rps: 1e6, ..snapshot(0, backends, now) };
+    let state = decide(&policy, &snapshot, &State::default(), now).1;
+    bencher.bench_local(|| policy::shadow::binding_costs(&policy, &snapshot, &state));
+}
+
+fn decide_all(bencher: Bencher<'_, '_>, (routes, backends): (usize, usize), policy: &Policy) {
+    let now = Timestamp::from_second(1_700_000_000).expect("a time");
     let snapshots: Vec<Snapshot> = (0..routes).map(|route| snapshot(route, backends, now)).collect();
     let placed: Vec<State> =
-        snapshots.iter().map(|snapshot| decide(&policy, snapshot, &State::default(), now).1).collect();
+        snapshots.iter().map(|snapshot| decide(policy, snapshot, &State::default(), now).1).collect();
     bencher.bench_local(|| {
         for (snapshot, state) in snapshots.iter().zip(&placed) {
-            divan::black_box(decide(&policy, snapshot, state, now));
+            divan::black_box(decide(policy, snapshot, state, now));
         }
     });
 }

@@ -189,6 +189,33 @@ fn bad_values() {
 }
 
 #[test]
+fn what_may_be_lost_must_leave_something_that_is_known() {
+    let n_minus_one = "[policies.default]\nn_minus_one = \"cloud\"\n";
+    assert_eq!(and(n_minus_one), "");
+    let asking = |old: &str, new: &str| said(&format!("{}{n_minus_one}", GOOD.replacen(old, new, 1)));
+    assert_snapshot!(asking("cloud = \"gcp\"", "cloud = \"aws\""), @r#"
+    t.toml:9:11: warning: backends.b: its cost is unknown: what a GB from aws us-central1 to the internet costs is not known: state it in a file of fees by the row `aws,internet-egress,*,us-central1,GB,0,USD,YYYY-MM-DD,SOURCE`
+        hint: or say it with `egress_usd_per_gb`
+    t.toml:17:12: error: routes.chat.backends: policy `default` has n_minus_one = "cloud", but all backends are in one cloud: nothing would be left
+        hint: add a backend elsewhere, or take `n_minus_one` out
+    "#);
+    assert_snapshot!(asking("replicas = { max = 3, rps = 12 }", ""), @r#"
+    t.toml:3:11: warning: backends.a: without `replicas` its cost is unknown
+        hint: traffic never moves to or from it for money
+    t.toml:17:12: error: routes.chat.backends: policy `default` has n_minus_one = "cloud", but nothing says what `a` can take
+        hint: give `a` `replicas`
+    "#);
+    assert_snapshot!(and("[policies.default]\nn_minus_one_ready = \"20%\""), @r#"
+    t.toml:19:21: warning: policies.default.n_minus_one_ready: without `n_minus_one` nothing is kept ready
+        hint: say what may be lost: n_minus_one = "cloud" or "region"
+    "#);
+    assert_snapshot!(and("[policies.default]\nn_minus_one = \"zone\""), @r#"
+    t.toml:19:15: error: policies.default.n_minus_one: found "zone", expected "cloud", "region"
+        hint: The loss of any one cloud, or region, shall leave enough: others keep replicas ready for a part of what it serves, and it is said when they could not take the rest.
+    "#);
+}
+
+#[test]
 fn what_a_later_version_knows() {
     assert_snapshot!(and("[state]\nurl = \"s3://bucket/tradewind\""), @r#"
     t.toml:19:1: error: state: unknown key `url`

@@ -353,3 +353,40 @@ fn recorded_prices_move_traffic_when_replayed() {
         assert!(recorded.contains(&row), "{row} is not in the recording");
     }
 }
+
+#[test]
+fn what_a_drain_and_a_reserve_cost_is_told() {
+    let (_a, _b, config) = two(1.0, 2.0);
+    let policy = "n_minus_one = \"region\"\nn_minus_one_ready = \"50%\"\nhold = \"0s\"\nramp = \"100%/s\"";
+    let tradewind = Tradewind::start(&config.policy(policy));
+    let load = Load::start(tradewind.http, &["GET"], Duration::from_millis(5));
+    // b prepares for half of what a serves, and is paid for it.
+    let reserve = until("a reserve is kept", || {
+        let decision = tradewind.explain()["decision"].take();
+        let told = decision["n_minus_one"].clone();
+        (told["reserve_rps"].as_f64() > Some(20.0)).then_some((told, decision))
+    });
+    let (told, decision) = reserve;
+    assert_eq!(
+        (told["domain"].as_str(), told["missing_rps"].as_f64()),
+        (Some("other/a"), Some(0.0)),
+        "{told}"
+    );
+    let planned = decision["backends"][1]["planned_rps"].as_f64().unwrap();
+    assert!((planned - decision["demand_rps"].as_f64().unwrap() / 2.0).abs() < 1e-6, "{decision}");
+    assert!(told["reserve_usd_per_hour"].as_f64().unwrap() >= planned / 10.0 * 2.0, "{told}");
+    assert_eq!(tradewind.metric("tradewind_n_minus_one_missing_rps{route=\"chat\"}"), Some(0.0));
+    assert!(stdout(&tradewind.cli(&["status"])).contains("the others could serve all without other/a"));
+
+    let drain = serde_json::json!({ "kind": "drain", "backend": "a", "ttl": "10m", "reason": "a test" });
+    let id = tradewind.impose(drain);
+    let costs = until("the drain has a price", || {
+        let costs = tradewind.explain()["binding_costs"].take();
+        (costs[0]["constraint"] == "drain").then_some(costs)
+    });
+    assert_eq!((costs[0]["name"].as_str(), costs[0]["backend"].as_str()), (Some(&*id), Some("a")), "{costs}");
+    let explained = stdout(&tradewind.cli(&["explain", "chat"]));
+    assert!(explained.contains(&format!("Being without the drain ({id}) of a would save $")), "{explained}");
+    assert!(explained.contains("without other/b, "), "nobody could stand in for b now: {explained}");
+    load.finish();
+}

@@ -16,7 +16,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
         ca: Vec::new(),
         cloud: Cloud::Other,
         platform: Platform::Other,
-        region: "here".into(),
+        region: format!("region-{}", n % 5),
         zones: Vec::new(),
         node: Some(Node {
             instance_type: "n".into(),
@@ -50,6 +50,7 @@ pub fn policy() -> Arc<Policy> {
         hold: Duration::from_secs(600),
         ramp: Ramp::new(0.1, Duration::from_secs(60)).expect("a ramp"),
         keep_warm: share(0.02),
+        n_minus_one: None,
     })
 }
 

@@ -62,6 +62,7 @@ impl Desk for FakeDesk {
                 reason: "no other placement is cheaper".into(),
                 reason_code: "cheapest".into(),
                 fallback: Fallback::None,
+                n_minus_one: None,
                 backends: Vec::new(),
                 shadows: Vec::new(),
             }],

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, PolicyId,
-        RouteId, Share, Timestamp, UnitCost,
+        BackendId, BindingCost, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind,
+        PolicyId, Redundancy, RouteId, Share, Timestamp, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -52,6 +52,9 @@ pub struct RouteStatus {
     pub reason_code: String,
     /// Which constraint had to be given up.
     pub fallback: Fallback,
+    /// What the worst loss of a cloud or region would mean; absent where the policy has no `n_minus_one`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_minus_one: Option<Redundancy>,
     /// Its backends, in the operator's order.
     pub backends: Vec<BackendStatus>,
     /// What its shadow policies would do.
@@ -152,6 +155,9 @@ pub struct Explanation {
     /// The constraint that binds, in words; absent when none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<String>,
+    /// What the constraints that bind cost, dearest first; empty when none does, or when a cost that it takes is not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub binding_costs: Vec<BindingCost>,
     /// The decision, field by field.
     pub decision: Decision,
     /// What each backend's cost is made of besides its prices.

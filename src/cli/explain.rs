@@ -58,6 +58,10 @@ fn render(explanation: &Explanation, ink: Ink) -> String {
     out += &recipes(explanation);
     out += &per_tokens(explanation);
     let _ = write!(out, "\n{}\n{}", ink.strong("Shares"), shares_table(decision).render("  ", ink));
+    for cost in &explanation.binding_costs {
+        let (constraint, usd) = (table::printable(&cost.to_string()), table::usd(cost.usd_per_day));
+        let _ = writeln!(out, "  Being without {constraint} would save {usd} a day");
+    }
     if decision.backends.iter().any(|verdict| !verdict.rules.is_empty()) {
         let _ =
             write!(out, "\n{}\n{}", ink.strong("Rules that bind"), rules_table(decision).render("  ", ink));
@@ -94,6 +98,7 @@ fn facts(explanation: &Explanation) -> Vec<(&'static str, String)> {
     add("load costs here", hourly(decision.cost_here_usd_per_hour));
     add("would cost there", hourly(decision.cost_there_usd_per_hour));
     add("placed", Some(format!("{:.4} requests per second", decision.demand_rps)));
+    add("if one is lost", decision.n_minus_one.as_ref().map(ToString::to_string));
     add("binding constraint", explanation.binding.clone());
     add("what would change it", Some(explanation.what_would_change_it.clone()));
     add(
@@ -326,7 +331,7 @@ mod tests {
     use super::*;
     use crate::{
         admin::views::LastMove,
-        model::{Action, Cause, Fallback, Offer, Reason, Share},
+        model::{Action, BindingCost, Cause, Fallback, Offer, Reason, Share},
     };
 
     fn verdict(name: &str, share: f64, compute: f64) -> Verdict {
@@ -382,6 +387,12 @@ mod tests {
             route: "chat".parse().unwrap(),
             summary: reason.to_string(),
             what_would_change_it: "a gap of 15% or more".into(),
+            binding_costs: vec![BindingCost {
+                constraint: crate::model::Constraint::Slo,
+                name: None,
+                backend: Some("gke-euw4".parse().unwrap()),
+                usd_per_day: 7.25,
+            }],
             binding: Some("the latency objective keeps gke-euw4 out".into()),
             decision: Decision {
                 at: "2026-03-02T10:00:00.123Z".parse().unwrap(),
@@ -394,6 +405,13 @@ mod tests {
                 cost_there_usd_per_hour: Some(1.762),
                 demand_rps: 40.0,
                 fallback: Fallback::None,
+                n_minus_one: Some(crate::model::Redundancy {
+                    domain: "aws".into(),
+                    missing_rps: 0.0,
+                    unready_rps: 9.5,
+                    reserve_rps: 19.0,
+                    reserve_usd_per_hour: Some(1.0722),
+                }),
                 backends: vec![verdict("eks-use1", 0.95, 0.0124), verdict("gke-usc1", 0.05, 0.0113), full],
             },
             inputs: vec![CostInputs {
@@ -444,6 +462,7 @@ mod tests {
           load costs here       $1.9152 per hour
           would cost there      $1.7620 per hour
           placed                40.0000 requests per second
+          if one is lost        the others could serve all without aws; replicas for 9.5 of those that should be ready for it are not yet; kept ready for a loss: 19.0 requests per second, at $1.0722 an hour
           binding constraint    the latency objective keeps gke-euw4 out
           what would change it  a gap of 15% or more
           last move             2026-03-01 08:00:00Z: gke-usc1 may serve again
@@ -462,6 +481,7 @@ mod tests {
           eks-use1    95%     95%   100%         38.0       24.0  yes
           gke-usc1     5%      5%   100%          2.0       24.0  yes
           gke-euw4     0%      0%   100%          0.0          -  no: its time to first byte is over the objective
+          Being without the latency objective of gke-euw4 would save $7.2500 a day
           eks-use1 reports: 2 ready replicas, 3.0 requests wait, 87.5% in use (4 s ago)
           eks-use1: metrics: http://eks/metrics: HTTP 503
           eks-use1: 50% of its nodes go away or are not replaced yet, by the notices received

@@ -88,6 +88,11 @@ fn render_route(route: &RouteStatus, ink: Ink) -> String {
     if let Some(sentence) = fallback_sentence(route.fallback) {
         let _ = writeln!(out, "  {}", ink.bad(sentence));
     }
+    if let Some(redundancy) = &route.n_minus_one {
+        let lacks = redundancy.missing_rps > 0.0 || redundancy.unready_rps > 0.0;
+        let sentence = table::printable(&redundancy.to_string());
+        let _ = writeln!(out, "  {}", if lacks { ink.bad(&sentence) } else { sentence });
+    }
     let mut columns = Table::new(&[
         ("BACKEND", Align::Left),
         ("SHARE", Align::Right),
@@ -258,6 +263,7 @@ mod tests {
                 reason: "only eks-use1 may serve".into(),
                 reason_code: "only_one".into(),
                 fallback: Fallback::None,
+                n_minus_one: None,
                 backends: vec![backend("eks-use1", 1.0), dead],
                 shadows: vec![ShadowStatus {
                     policy: "break-even".parse().unwrap(),
@@ -323,9 +329,17 @@ mod tests {
     fn what_was_given_up_is_said() {
         let mut status = status();
         status.routes[0].fallback = Fallback::Slo;
+        status.routes[0].n_minus_one = Some(crate::model::Redundancy {
+            domain: "aws".into(),
+            missing_rps: 4.0,
+            unready_rps: 0.0,
+            reserve_rps: 0.0,
+            reserve_usd_per_hour: Some(0.0),
+        });
         status.draining = true;
         let text = render(&status, Ink::Plain);
         assert!(text.contains("those over it are used"), "{text}");
+        assert!(text.contains("  without aws, 4.0 requests per second could not be served\n"), "{text}");
         assert!(text.lines().next().is_some_and(|line| line.ends_with(", draining")), "{text}");
     }
 }

@@ -281,6 +281,12 @@ pub(super) struct Policy {
     pub(super) ramp: Text<Ramp>,
     /// Share that every backend keeps, so that it stays warm and measured.
     pub(super) keep_warm: Text<Share>,
+    /// The loss of any one cloud, or region, shall leave enough: others keep replicas ready for a part of what it serves, and it
+    /// is said when they could not take the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) n_minus_one: Option<DomainName>,
+    /// That part: it is served at once after a loss, the rest after a cold start.
+    pub(super) n_minus_one_ready: Text<Share>,
     /// What an operator knows and prices do not say, in this order.
     #[schemars(length(max = 100))]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -297,6 +303,16 @@ pub(super) enum RuleName {
     BreakEven,
 }
 
+/// What may be lost as one.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum DomainName {
+    /// All of a cloud.
+    Cloud,
+    /// A region of a cloud.
+    Region,
+}
+
 impl Default for Policy {
     fn default() -> Policy {
         let percent = |percent: f64| Text(Share::new(percent / 100.0).expect("a percentage is a share"));
@@ -308,6 +324,8 @@ impl Default for Policy {
             hold: seconds(600),
             ramp: Text(Ramp::new(0.1, Duration::from_secs(60)).expect("a tenth a minute is a ramp")),
             keep_warm: percent(0.0),
+            n_minus_one: None,
+            n_minus_one_ready: percent(50.0),
             rules: Vec::new(),
         }
     }

@@ -59,6 +59,8 @@ pub(super) struct RoutePicture {
     pub(super) before: State,
     pub(super) policy: Arc<Policy>,
     pub(super) shadows: Vec<Followed>,
+    /// What the decision hands to the next one.
+    pub(super) state: State,
     pub(super) last_move: Option<LastMove>,
 }
 
@@ -135,7 +137,7 @@ impl Brain {
             let state = self.memory.states.entry(route.id.clone()).or_default();
             let (decision, next) = policy::decide(&route.policy, &snapshot, state, now);
             let before = std::mem::replace(state, next);
-            for (view, nodes) in snapshot.backends.iter().zip(policy::site::spot_nodes(&snapshot, state)) {
+            for (view, nodes) in snapshot.backends.iter().zip(policy::room::spot_nodes(&snapshot, state)) {
                 // Every route models all of the backend's load; what one of them keeps warm runs for all.
                 let most = spot_nodes.entry(view.backend.id.clone()).or_default();
                 *most = most.max(nodes.unwrap_or(0.0));
@@ -158,9 +160,9 @@ impl Brain {
             accounts.extend(due.map(|account| (route.id.clone(), account)));
             self.memory.stays.extend(stay.map(|stay| (route.id.clone(), stay)));
             let last_move = self.memory.last_moves.get(&route.id).cloned();
-            let policy = route.policy.clone();
+            let (policy, state) = (route.policy.clone(), state.clone());
             let shadows = self.memory.shadows.of(&route.id).to_vec();
-            routes.push(RoutePicture { snapshot, decision, before, policy, shadows, last_move });
+            routes.push(RoutePicture { snapshot, decision, before, policy, shadows, state, last_move });
         }
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);

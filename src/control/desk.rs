@@ -16,7 +16,7 @@ use crate::{
     },
     config,
     model::{BackendId, BackendView, Override, OverrideKind, Share, Timestamp},
-    policy::explain,
+    policy::{explain, shadow},
     signals::{notices::NewNotice, prices::PriceReport},
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
     telemetry::metrics,
@@ -64,16 +64,20 @@ impl Desk for Control {
     fn explain(&self, route: &str) -> Option<Explanation> {
         let now = Timestamp::now();
         let picture = self.picture.load();
-        let RoutePicture { snapshot, decision, last_move, .. } =
+        let RoutePicture { snapshot, decision, state, last_move, .. } =
             picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
         let routes = &self.active.load().settings.routes;
         let configured = routes.iter().find(|r| r.id == snapshot.route);
+        // The longest part of it, and nobody shall wait for the prices meanwhile.
+        let binding_costs =
+            configured.map_or_else(Vec::new, |route| shadow::binding_costs(&route.policy, snapshot, state));
         let book = lock(&self.signals.book);
         Some(Explanation {
             route: snapshot.route.clone(),
             summary: explain::summary(decision),
             what_would_change_it: explain::what_would_change_it(decision),
             binding: explain::binding(decision),
+            binding_costs,
             decision: decision.clone(),
             inputs: snapshot.backends.iter().map(cost_inputs).collect(),
             load: snapshot.backends.iter().filter_map(|view| self.load_of(view, now)).collect(),
@@ -258,6 +262,7 @@ impl Control {
             reason: decision.reason.to_string(),
             reason_code: decision.reason.code().into(),
             fallback: decision.fallback,
+            n_minus_one: decision.n_minus_one.clone(),
             backends,
             shadows: picture.shadows.iter().filter_map(shadow_status).collect(),
         }

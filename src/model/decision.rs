@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, OverrideKind, PolicyId, Rule, Ruled, Share, Timestamp, ruling, units::percent};
+use super::{
+    BackendId, OverrideKind, PolicyId, Redundancy, Rule, Ruled, Share, Timestamp, ruling, units::percent,
+};
 
 /// What one more request costs at a backend beyond its paid minimum, in USD per 1,000 requests, term by term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -426,7 +428,8 @@ pub struct Verdict {
     pub target: f64,
     /// Largest share it may have now.
     pub limit: f64,
-    /// Requests per second at the target share: what its autoscaler should prepare for.
+    /// Requests per second at the target share, and of what it keeps ready in case others are lost: what its autoscaler should
+    /// prepare for.
     pub planned_rps: f64,
     /// Requests per second that it can serve now; `None` if unknown.
     pub ready_rps: Option<f64>,
@@ -483,6 +486,9 @@ pub struct Decision {
     pub demand_rps: f64,
     /// Which constraint had to be given up.
     pub fallback: Fallback,
+    /// What the worst loss of a cloud or region would mean; absent where the policy has no `n_minus_one`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_minus_one: Option<Redundancy>,
     /// Every backend of the route, in the operator's order.
     pub backends: Vec<Verdict>,
 }

@@ -1,15 +1,17 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
-//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`] and [`policy`] (what the operator
-//! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] (what follows
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] (what the operator
+//! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
 //! from it) and [`table`] (what the request path reads).
 
 pub mod backend;
+pub mod binding;
 pub mod decision;
 pub mod id;
 pub mod overrides;
 pub mod policy;
 pub mod price;
+pub mod redundancy;
 pub mod route;
 pub mod ruling;
 pub mod secret;
@@ -21,11 +23,13 @@ pub use backend::{
     Accelerator, Backend, Cloud, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource, Node, Platform,
     ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
+pub use binding::{BindingCost, Constraint};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};
 pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
+pub use redundancy::{Domain, NMinusOne, Redundancy};
 pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PolicyId, Ramp, Share};
+use super::{NMinusOne, PolicyId, Ramp, Share};
 
 /// When traffic moves for money.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,4 +38,7 @@ pub struct Policy {
     pub ramp: Ramp,
     /// Share that every eligible backend keeps, so that it stays warm and measured.
     pub keep_warm: Share,
+    /// That the loss of any one cloud or region can be borne; `None` for no such demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_minus_one: Option<NMinusOne>,
 }

@@ -1,10 +1,7 @@
 //! Filling the demand from the cheapest marginal cost upward. For rising step costs this greedy filling is the optimum of
 //! the linear program.
 
-use super::{
-    SHARE_EPSILON,
-    site::{FULL, Site},
-};
+use super::{SHARE_EPSILON, room::FULL, site::Site};
 use crate::model::Cause;
 
 /// A piece of a backend's cost curve: `share` of the demand at one marginal cost.
@@ -26,7 +23,7 @@ struct Step {
 /// order.
 pub fn cheapest(sites: &[Site], stay: Option<&[f64]>) -> Vec<f64> {
     let mut shares = base(sites, stay);
-    fill(sites, &mut shares, |site| site.limit, stay.is_none(), None);
+    fill(sites, &mut shares, Filling { untrusted_too: stay.is_none(), ..Filling::within(&limits(sites)) });
     shares
 }
 
@@ -34,7 +31,9 @@ pub fn cheapest(sites: &[Site], stay: Option<&[f64]>) -> Vec<f64> {
 /// favourite's, and what does not fit there goes to the cheapest. `stay` as for [`cheapest`].
 pub fn favouring(sites: &[Site], stay: &[f64], favourite: usize) -> Vec<f64> {
     let mut shares = base(sites, Some(stay));
-    fill(sites, &mut shares, |site| site.limit, false, Some(favourite));
+    let limits = limits(sites);
+    let filling = Filling { favourite: Some(favourite), untrusted_too: false, ..Filling::within(&limits) };
+    fill(sites, &mut shares, filling);
     shares
 }
 
@@ -115,7 +114,7 @@ pub fn repair(sites: &[Site], plan: &[f64], standing_in: &[f64]) -> Vec<f64> {
         *share += more;
         missing -= more;
     }
-    fill(sites, &mut shares, |site| site.limit, true, None);
+    fill(sites, &mut shares, Filling::within(&limits(sites)));
     keep_floor(sites, &mut shares);
     shares
 }
@@ -159,37 +158,101 @@ pub fn repair_around(sites: &[Site], plan: &[f64], fixed: &[Option<f64>]) -> Vec
         .zip(plan.iter().zip(fixed))
         .map(|(site, (planned, fixed))| fixed.unwrap_or(planned.min(site.limit)))
         .collect();
-    let open = |site: &Site| {
-        let i = sites.iter().position(|s| std::ptr::eq(s.view, site.view));
-        if i.is_some_and(|i| fixed[i].is_some()) { 0.0 } else { site.limit }
-    };
-    fill(sites, &mut shares, open, true, None);
+    let open = |(site, fixed): (&Site, &Option<f64>)| if fixed.is_some() { 0.0 } else { site.limit };
+    let open: Vec<f64> = sites.iter().zip(fixed).map(open).collect();
+    fill(sites, &mut shares, Filling::within(&open));
     shares
 }
 
-/// Gives the share that is still missing to the cheapest pieces with room, those of unknown cost last; `untrusted_too`: also
-/// to backends whose cost is unknown or not trusted. When all are full, what is left goes to whoever
-/// may serve, in proportion to the limits: a capacity figure from a model is no reason to refuse a request.
-///
-/// `favourite`: the backend that comes right after what is paid anyway, whatever it costs.
-fn fill(
-    sites: &[Site],
-    shares: &mut [f64],
-    limit: impl Fn(&Site) -> f64,
+/// How missing shares are given out.
+struct Filling<'a> {
+    /// The most that each backend gets.
+    limits: &'a [f64],
+    /// Whether backends whose cost is unknown or not trusted get some: those of unknown cost last.
     untrusted_too: bool,
+    /// The backend that comes right after what is paid anyway, whatever it costs.
     favourite: Option<usize>,
-) {
-    let mut missing = 1.0 - shares.iter().sum::<f64>();
-    if missing <= SHARE_EPSILON {
-        return;
+    /// What a backend's cost is multiplied by on top of what rules prefer; empty for nothing.
+    counted: &'a [f64],
+}
+
+impl<'a> Filling<'a> {
+    fn within(limits: &'a [f64]) -> Filling<'a> {
+        Filling { limits, untrusted_too: true, favourite: None, counted: &[] }
     }
+}
+
+fn limits(sites: &[Site]) -> Vec<f64> {
+    sites.iter().map(|site| site.limit).collect()
+}
+
+/// Gives the share that is still missing to the cheapest pieces with room. When all are full, what is left goes to whoever
+/// may serve, in proportion to the limits: a capacity figure from a model is no reason to refuse a request.
+fn fill(sites: &[Site], shares: &mut [f64], filling: Filling) {
+    let missing = 1.0 - shares.iter().sum::<f64>();
+    let limits = filling.limits;
+    let missing = fill_within(sites, shares, missing, filling);
+    if missing > SHARE_EPSILON {
+        overfill(sites, shares, missing, limits);
+    }
+}
+
+/// Who would stand in for others, in the order of cost.
+pub struct StandIns {
+    steps: Vec<Step>,
+    count: usize,
+}
+
+impl StandIns {
+    /// Those who have room beyond their shares, within these limits. `counted`: what a backend's cost is multiplied by on top of
+    /// what rules prefer.
+    pub fn new(sites: &[Site], shares: &[f64], limits: &[f64], counted: &[f64]) -> StandIns {
+        let filling = Filling { counted, ..Filling::within(limits) };
+        StandIns { steps: sorted_steps(sites, shares, filling), count: sites.len() }
+    }
+
+    /// What each of them would take of `amount`, which those that are `lost` have served.
+    pub fn take(&self, amount: f64, lost: impl Fn(usize) -> bool) -> Vec<f64> {
+        let mut taken = vec![0.0; self.count];
+        let able = self.steps.iter().filter(|step| !lost(step.site));
+        give(able, amount, &mut taken);
+        taken
+    }
+}
+
+/// Gives `missing` to the cheapest pieces with room. Returns what is left when all are full.
+fn fill_within(sites: &[Site], shares: &mut [f64], missing: f64, filling: Filling) -> f64 {
+    if missing <= SHARE_EPSILON {
+        return 0.0;
+    }
+    give(sorted_steps(sites, shares, filling).iter(), missing, shares)
+}
+
+/// Gives `missing` to these pieces in their order. Returns what is left.
+fn give<'s>(steps: impl Iterator<Item = &'s Step>, mut missing: f64, shares: &mut [f64]) -> f64 {
+    for step in steps {
+        if missing <= SHARE_EPSILON {
+            return 0.0;
+        }
+        let given = step.share.min(missing);
+        shares[step.site] += given;
+        missing -= given;
+    }
+    missing
+}
+
+/// The pieces with room beyond `shares`, the cheapest first.
+fn sorted_steps(sites: &[Site], shares: &[f64], filling: Filling) -> Vec<Step> {
     let mut steps = Vec::with_capacity(sites.len() * 2);
     for (i, site) in sites.iter().enumerate() {
-        let room = (limit(site) - shares[i]).max(0.0);
-        steps_of(site, i, shares[i], room, untrusted_too, &mut steps);
+        let room = (filling.limits[i] - shares[i]).max(0.0);
+        if room > 0.0 && (filling.untrusted_too || site.trusted_costing().is_some()) {
+            let counted = site.counted * filling.counted.get(i).unwrap_or(&1.0);
+            steps_of(site, i, shares[i], room, counted, &mut steps);
+        }
     }
     // A stable sort keeps the operator's order among equals.
-    let rank = |step: &Step| match favourite {
+    let rank = |step: &Step| match filling.favourite {
         Some(favourite) if !step.paid => {
             if step.site == favourite {
                 1
@@ -202,18 +265,15 @@ fn fill(
     steps.sort_by(|a, b| {
         rank(a).cmp(&rank(b)).then(a.marginal.total_cmp(&b.marginal)).then(a.then.total_cmp(&b.then))
     });
-    for step in &steps {
-        let given = step.share.min(missing);
-        shares[step.site] += given;
-        missing -= given;
-        if missing <= SHARE_EPSILON {
-            return;
-        }
-    }
+    steps
+}
+
+/// Gives what nobody has room for to whoever may serve, in proportion to the limits.
+fn overfill(sites: &[Site], shares: &mut [f64], missing: f64, limits: &[f64]) {
     let weigh = |weight: &dyn Fn(&Site) -> f64| -> Vec<f64> { sites.iter().map(weight).collect() };
     let one_if = |yes: bool| f64::from(u8::from(yes));
     // Caps give way only where nobody else may serve, an operator's last.
-    let by_limit = weigh(&|site| limit(site) * one_if(!site.is_capped()));
+    let by_limit = sites.iter().zip(limits).map(|(site, limit)| limit * one_if(!site.is_capped())).collect();
     let uncapped = weigh(&|site| one_if(site.may_serve && !site.is_capped()));
     let by_rules = weigh(&|site| one_if(site.may_serve && !site.is_capped_by(Cause::Capped)));
     let anyone = weigh(&|site| one_if(site.may_serve));
@@ -226,18 +286,15 @@ fn fill(
     }
 }
 
-/// The pieces of one backend's curve between what it has and what it may have.
-fn steps_of(site: &Site, i: usize, from: f64, room: f64, untrusted_too: bool, steps: &mut Vec<Step>) {
-    if room <= 0.0 || !(untrusted_too || site.trusted_costing().is_some()) {
-        return;
-    }
+/// The pieces of one backend's curve between what it has and what it may have, its costs multiplied by `counted`.
+fn steps_of(site: &Site, i: usize, from: f64, room: f64, counted: f64, steps: &mut Vec<Step>) {
     let Some(costing) = site.costing else {
         steps.push(Step { site: i, marginal: f64::MAX, then: f64::MAX, share: room, paid: false });
         return;
     };
     let curve = costing.curve;
-    let always = curve.always * site.counted;
-    let dear = always + curve.beyond * site.counted;
+    let always = curve.always * counted;
+    let dear = always + curve.beyond * counted;
     let load = site.view.load_elsewhere_rps + from * site.demand_rps;
     let paid = ((curve.paid_rps * FULL - load) / site.demand_rps).clamp(0.0, room);
     if paid > 0.0 {

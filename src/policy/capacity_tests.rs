@@ -65,6 +65,24 @@ fn a_queue_is_given_room_to_go() {
 }
 
 #[test]
+fn where_requests_wait_there_is_no_room_though_nobody_says_what_is_ready() {
+    let mut world = world(3, 7);
+    world.view_mut("a").load.queued = Some(70.0);
+    world.view_mut("b").load.queued = Some(75.0);
+    world.tick();
+    assert_eq!(world.share("a"), 1.0, "requests wait at both");
+    world.view_mut("b").load.ready_replicas = None;
+    world.tick();
+    assert_eq!(world.share("a"), 1.0);
+    world.view_mut("b").load.queued = None;
+    world.tick();
+    assert_eq!(world.share("a"), 1.0, "a queue that nobody tells of any more is not gone");
+    world.view_mut("b").load.queued = Some(0.0);
+    world.tick();
+    assert!(world.share("b") > 0.4, "{}", world.share("b"));
+}
+
+#[test]
 fn leaving_nodes_count_as_gone() {
     let mut world = world(5, 9);
     world.view_mut("a").leaving = Share::new(0.5).unwrap();

@@ -6,9 +6,10 @@
 //! would have served goes to the cheapest of the rest. The *shares* follow the target, at once where they must, by the
 //! ramp where they may.
 //!
-//! Read in this order: [`site`] (what each backend may get and what it costs), `pressure` (what it reports
-//! of its limit), [`allocate`] (filling from the cheapest
-//! upward), [`threshold`] and [`break_even`] (whether to move), [`ramp`] (how fast), and this file (the order of it all).
+//! Read in this order: [`site`] (what each backend may get and what it costs), [`room`] (what it can take), `pressure` (what it
+//! reports of its limit), [`allocate`] (filling from the cheapest upward), [`threshold`] and [`break_even`] (whether to move),
+//! [`ramp`] (how fast), `redundancy` (what is kept ready for a loss), and this file (the order of it all). Beside it, [`shadow`]:
+//! what constraints cost.
 
 pub mod allocate;
 pub mod break_even;
@@ -17,6 +18,9 @@ mod capacity_tests;
 pub mod explain;
 mod pressure;
 pub mod ramp;
+mod redundancy;
+pub mod room;
+pub mod shadow;
 pub mod site;
 pub mod state;
 #[cfg(test)]
@@ -59,7 +63,8 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestam
     let wish = make_plan(policy, snapshot, &sites, &mut next, step);
     let fallback = site::impose_overrides(snapshot, &mut sites);
     let outcome = settle(policy, snapshot, &mut sites, &mut next, wish, fallback, step);
-    site::follow_capacity(policy, &sites, &mut next, now);
+    let n_minus_one = redundancy::keep_reserve(policy, &sites, &mut next, snapshot.demand_rps);
+    room::follow_capacity(policy, &sites, &mut next, now);
 
     let decision = Decision {
         at: now,
@@ -72,6 +77,7 @@ pub fn decide(policy: &Policy, snapshot: &Snapshot, state: &State, now: Timestam
         cost_there_usd_per_hour: outcome.comparison.map(|c| c.there_usd_per_hour),
         demand_rps: snapshot.demand_rps,
         fallback,
+        n_minus_one,
         backends: verdicts(snapshot, &sites, &next),
     };
     (decision, next)
@@ -396,7 +402,7 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             target: if site.may_serve { state.target[i] } else { 0.0 },
             limit: site.limit,
             planned_rps: match site.may_serve {
-                true => state.target[i].max(site.wished_share) * snapshot.demand_rps,
+                true => (state.target[i].max(site.wished_share) + state.reserved(i)) * snapshot.demand_rps,
                 false => 0.0,
             },
             ready_rps: site.ready_rps,

@@ -81,7 +81,8 @@ pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
         true => share - (site.ready_share - site.queue_share).max(0.0),
         false => 0.0,
     });
-    let room = amounts(&|site, share| match over(site, share) {
+    // Where requests wait, or waited when that was last told, there is no room, whether or not it is seen what is ready.
+    let room = amounts(&|site, share| match over(site, share) || site.queues {
         true => 0.0,
         false => site.ready_share.min(site.limit) - share,
     });

@@ -66,6 +66,10 @@ pub struct State {
     /// What staying where the plan is has cost more than being at each backend would have, in USD; of the break-even rule.
     #[serde(default)]
     pub regret_usd: Vec<f64>,
+    /// Share of the demand that each backend is kept ready for beyond its target, in case others are lost. Empty where the policy
+    /// does not ask for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserve: Vec<f64>,
     /// Backends that had to be left or limited, for another reason than capacity, and have not been let back yet.
     pub barred: Vec<bool>,
 }
@@ -80,6 +84,11 @@ impl State {
     pub fn share_of(&self, backend: &BackendId) -> f64 {
         let place = self.backends.iter().position(|id| id == backend);
         place.and_then(|place| self.shares.get(place).copied()).unwrap_or(0.0)
+    }
+
+    /// What the backend at `place` keeps ready beyond its target.
+    pub(super) fn reserved(&self, place: usize) -> f64 {
+        self.reserve.get(place).copied().unwrap_or(0.0)
     }
 
     /// Sets the plan to an allocation.
@@ -128,13 +137,20 @@ impl State {
             self.barred.len(),
             self.home.as_ref().map_or(count, Vec::len),
         ];
-        let figures =
-            self.plan.iter().chain(&self.target).chain(&self.shares).chain(self.home.iter().flatten());
+        let figures = self
+            .plan
+            .iter()
+            .chain(&self.target)
+            .chain(&self.shares)
+            .chain(self.home.iter().flatten())
+            .chain(&self.reserve);
         let fills_fit =
             [&self.fill, &self.home_fill].iter().all(|fill| fill.is_empty() || fill.len() == count);
+        let reserve_fits = self.reserve.is_empty() || self.reserve.len() == count;
         let regrets_fit = self.regret_usd.is_empty() || self.regret_usd.len() == count;
         lengths.iter().all(|len| *len == count)
             && regrets_fit
+            && reserve_fits
             && fills_fit
             && self.regret_usd.iter().all(|usd| usd.is_finite())
             && figures.copied().all(|f| (0.0..=1.0 + SHARE_EPSILON).contains(&f))
@@ -187,6 +203,7 @@ impl State {
                 .map(|p| p.and_then(|p| self.over_slo_at.get(p).copied()).flatten())
                 .collect(),
             regret_usd: pick(&self.regret_usd),
+            reserve: pick(&self.reserve),
             barred: places
                 .iter()
                 .map(|p| p.is_some_and(|p| self.barred.get(p).copied() == Some(true)))

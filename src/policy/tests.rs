@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
-
 use super::worlds::{World, at, id};
 use super::*;
 use crate::model::{Health, PriceState, Share};
 
+/// That what is chosen is the cheapest there is.
+mod optimum;
+/// What holds whatever happens.
+mod properties;
+/// What is kept ready for the loss of a cloud.
+mod redundancy;
 /// What rules do to a decision, in a file of their own for its length.
 mod rules;
+/// What constraints cost.
+mod shadow;
 
 fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-6
@@ -304,121 +310,6 @@ fn a_backend_that_leaves_the_configuration_loses_its_share_at_once() {
     world.snapshot.backends.remove(0);
     world.tick();
     assert_eq!(world.state.shares, vec![1.0]);
-}
-
-#[test]
-fn the_same_input_gives_the_same_decision_through_json() {
-    let mut world = World::new(&[("a", 1.0), ("b", 0.7), ("c", 0.9)]);
-    world.run(5);
-    let text = serde_json::to_string(&(&world.snapshot, &world.state, &world.policy)).unwrap();
-    let (snapshot, state, policy): (Snapshot, State, Policy) = serde_json::from_str(&text).unwrap();
-    let now = at(world.now + 1);
-    assert_eq!(
-        decide(&policy, &snapshot, &state, now),
-        decide(&world.policy, &world.snapshot, &world.state, now)
-    );
-}
-
-/// One change to a world, drawn by the property tests.
-#[derive(Clone, Debug)]
-enum Event {
-    Price(usize, f64),
-    Health(usize, u8),
-    Demand(f64),
-    Elsewhere(usize, f64),
-    Drain(usize),
-    Cap(usize, f64),
-    Pin(usize, f64),
-    Clear,
-    Wait(i64),
-}
-
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let event = prop_oneof![
-        (0..4usize, 0.01..10.0).prop_map(|(b, p)| Event::Price(b, p)),
-        (0..4usize, 0..3u8).prop_map(|(b, h)| Event::Health(b, h)),
-        (0.0..5000.0).prop_map(Event::Demand),
-        (0..4usize, 0.0..2000.0).prop_map(|(b, l)| Event::Elsewhere(b, l)),
-        (0..4usize).prop_map(Event::Drain),
-        (0..4usize, 0.0..1.0).prop_map(|(b, s)| Event::Cap(b, s)),
-        (0..4usize, 0.0..1.0).prop_map(|(b, s)| Event::Pin(b, s)),
-        Just(Event::Clear),
-        (-5000..5000i64).prop_map(Event::Wait),
-    ];
-    prop::collection::vec(event, 1..60)
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_the_shares_are_a_division_among_the_eligible(
-        events in events(),
-        min in 0..5u32,
-        keep_warm in 0.0..0.2,
-        cold_start in 0..60u64,
-    ) {
-        let names = ["a", "b", "c", "d"];
-        let mut world = World::new(&[("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]);
-        world.policy.keep_warm = Share::new(keep_warm).unwrap();
-        world.policy.hold = Duration::from_secs(20);
-        for name in names {
-            world.configure(name, |b| {
-                let replicas = b.replicas.as_mut().unwrap();
-                replicas.min = min;
-                replicas.cold_start = Duration::from_secs(cold_start);
-            });
-        }
-        for event in events {
-            match event {
-                Event::Price(b, usd) => world.set_price(names[b], usd),
-                Event::Health(b, 0) => world.set_health(names[b], Health::Unknown),
-                Event::Health(b, 1) => world.set_health(names[b], Health::Unhealthy),
-                Event::Health(b, _) => world.set_health(names[b], Health::Healthy),
-                Event::Demand(rps) => world.snapshot.demand_rps = rps,
-                Event::Elsewhere(b, rps) => world.view_mut(names[b]).load_elsewhere_rps = rps,
-                Event::Drain(b) => world.impose(OverrideKind::Drain, Some(names[b]), None),
-                Event::Cap(b, s) => world.impose(OverrideKind::Cap, Some(names[b]), Some(s)),
-                Event::Pin(b, s) => world.impose(OverrideKind::Pin, Some(names[b]), Some(s)),
-                Event::Clear => world.snapshot.overrides.clear(),
-                Event::Wait(seconds) => world.now += seconds,
-            }
-            let decision = world.tick();
-            let sum: f64 = decision.backends.iter().map(|b| b.share).sum();
-            if decision.fallback == Fallback::NothingEligible {
-                prop_assert_eq!(sum, 0.0);
-            } else {
-                prop_assert!((sum - 1.0).abs() < 1e-6, "sum {} of {:?}", sum, decision);
-            }
-            for (verdict, view) in decision.backends.iter().zip(&world.snapshot.backends) {
-                prop_assert!(verdict.share.is_finite() && verdict.share >= -1e-9 && verdict.target >= -1e-9);
-                prop_assert!(view.health != Health::Unhealthy || verdict.share == 0.0, "{:?}", decision);
-                prop_assert!(verdict.eligible || verdict.share.abs() < 1e-9, "{:?}", decision);
-            }
-        }
-    }
-
-    #[test]
-    fn taking_a_price_away_never_raises_a_share(prices in prop::collection::vec(0.1..5.0, 3), which in 0..3usize) {
-        let names = ["a", "b", "c"];
-        let with: Vec<(&str, f64)> = names.iter().copied().zip(prices.iter().copied()).collect();
-        let mut known = World::new(&with);
-        let mut unknown = World::new(&with);
-        unknown.view_mut(names[which]).spot = None;
-        known.run(700);
-        unknown.run(700);
-        prop_assert!(unknown.share(names[which]) <= known.share(names[which]) + 1e-9);
-    }
-
-    #[test]
-    fn one_percent_of_noise_moves_nothing(noise in prop::collection::vec(-0.01..0.01f64, 60)) {
-        let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
-        world.policy.hold = Duration::from_secs(1);
-        world.run(10);
-        for factor in noise {
-            world.set_price("a", 1.0 + factor);
-            world.set_price("b", 1.1 - factor);
-            prop_assert_eq!(world.tick().action, Action::Stay);
-        }
-    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) fn policy() -> Policy {
         hold: Duration::from_secs(600),
         ramp: Ramp::new(0.1, Duration::from_secs(1)).unwrap(),
         keep_warm: Share::ZERO,
+        n_minus_one: None,
     }
 }
 

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, RouteId, Snapshot},
+    model::{BackendId, Decision, Health, Override, OverrideKind, Redundancy, RouteId, Snapshot},
     signals::{
         load::LoadStatus,
         notices::NoticeKind,
@@ -191,6 +191,32 @@ impl View {
         let help =
             "Requests per second for which the backend should prepare: what its autoscaler may scale on";
         self.encode_verdicts(encoder, "tradewind_planned_requests_per_second", help, |v| v.planned_rps)?;
+        type Figure = fn(&Redundancy) -> Option<f64>;
+        let figures: [(&str, &str, Figure); 3] = [
+            (
+                "tradewind_n_minus_one_missing_rps",
+                "Requests per second that nobody could serve after the worst loss of a cloud or region",
+                |told| Some(told.missing_rps),
+            ),
+            (
+                "tradewind_n_minus_one_unready_rps",
+                "Requests per second for which replicas should be ready for a loss and are not yet",
+                |told| Some(told.unready_rps),
+            ),
+            (
+                "tradewind_n_minus_one_reserve_usd_per_hour",
+                "What replicas kept ready for a loss cost; absent if unknown",
+                |told| told.reserve_usd_per_hour,
+            ),
+        ];
+        for (name, help, figure) in figures {
+            let mut gauge = family(encoder, name, help, MetricType::Gauge)?;
+            for (snapshot, decision) in &self.routes {
+                if let Some(value) = decision.n_minus_one.as_ref().and_then(figure) {
+                    gauge.gauge(vec![("route", snapshot.route.as_str())], value)?;
+                }
+            }
+        }
         let help =
             "Cost of one more request beyond the paid minimum, in USD per 1,000 requests; absent if unknown";
         let mut cost = family(encoder, "tradewind_unit_cost_usd", help, MetricType::Gauge)?;

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, HeaderMatch, HostPattern, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
-        Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+        Backend, BackendId, Domain, HeaderMatch, HostPattern, NMinusOne, PathPattern, Policy, PolicyId,
+        ProbeSpec, Replicas, Route, RouteId, RouteMatch, Rule, Slo, units::percent,
     },
 };
 
@@ -47,9 +47,23 @@ impl Rules<'_, '_> {
                 };
                 self.keys_of_other_rules(id, policy.rule);
                 let (hold, ramp, keep_warm) = (policy.hold.0, policy.ramp.0, policy.keep_warm.0);
-                (id.clone(), Arc::new(Policy { id: id.clone(), rule, hold, ramp, keep_warm }))
+                let n_minus_one = self.n_minus_one(id, policy);
+                (id.clone(), Arc::new(Policy { id: id.clone(), rule, hold, ramp, keep_warm, n_minus_one }))
             })
             .collect()
+    }
+
+    fn n_minus_one(&mut self, id: &PolicyId, written: &schema::Policy) -> Option<NMinusOne> {
+        let path = ["policies", id.as_str(), "n_minus_one_ready"];
+        if written.n_minus_one.is_none() && self.is_written(&path) {
+            let hint = "say what may be lost: n_minus_one = \"cloud\" or \"region\"";
+            self.warn(&path, "without `n_minus_one` nothing is kept ready", Some(hint.into()));
+        }
+        let domain = match written.n_minus_one? {
+            schema::DomainName::Cloud => Domain::Cloud,
+            schema::DomainName::Region => Domain::Region,
+        };
+        Some(NMinusOne { domain, ready: written.n_minus_one_ready.0 })
     }
 
     /// Keys that the rule does not read: whoever wrote them expects something of them.
@@ -153,6 +167,7 @@ impl Rules<'_, '_> {
             for policy in &shadow {
                 self.warm_shares(&path, policy, backends.len());
             }
+            self.redundant(&path, &policy, &written.backends, document);
             let slo = Slo { ttft_p95: written.slo.ttft_p95.as_ref().map(|time| time.0) };
             if slo.ttft_p95.is_some_and(|time| time.is_zero()) {
                 self.error(
@@ -185,6 +200,31 @@ impl Rules<'_, '_> {
             let most = (1000.0 / count as f64).floor() / 1000.0;
             let hint = format!("let `keep_warm` be at most {}", percent(most));
             self.error(&[route, &["backends"]].concat(), message, Some(hint));
+        }
+    }
+
+    /// What may be lost must leave somebody, and it must be known what they can take.
+    fn redundant(&mut self, route: &[&str], policy: &Policy, names: &[Text<BackendId>], document: &Document) {
+        let Some(NMinusOne { domain, .. }) = policy.n_minus_one else { return };
+        let path = [route, &["backends"]].concat();
+        let all = names.iter().filter_map(|name| {
+            document.backends.0.iter().find(|(id, _)| *id == name.0).map(|(id, backend)| (id, backend))
+        });
+        let (id, asks) = (&policy.id, format!("n_minus_one = \"{}\"", domain.as_str()));
+        if let Some((name, _)) = all.clone().find(|(_, backend)| backend.replicas.is_none()) {
+            let message = format!("policy `{id}` has {asks}, but nothing says what `{name}` can take");
+            self.error(&path, message, Some(format!("give `{name}` `replicas`")));
+        }
+        let mut domains = all.map(|(_, backend)| match domain {
+            Domain::Cloud => (backend.cloud, None),
+            Domain::Region => (backend.cloud, Some(&backend.region)),
+        });
+        let first = domains.next();
+        if first.is_some_and(|first| domains.all(|domain| domain == first)) {
+            let one = domain.as_str();
+            let message =
+                format!("policy `{id}` has {asks}, but all backends are in one {one}: nothing would be left");
+            self.error(&path, message, Some("add a backend elsewhere, or take `n_minus_one` out".into()));
         }
     }
 

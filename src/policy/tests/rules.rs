@@ -1,5 +1,7 @@
 //! What rules do to a decision.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{Cause, Effect, Ruled, ruling};
 

@@ -60,8 +60,10 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         matches: RouteMatch {
             host: HostPattern::Any,
             path: PathPattern::Prefix(format!("/model-{n}/v1")),
+            models: Vec::new(),
             headers: Vec::new(),
         },
+        aliases: Default::default(),
         backends: backends.iter().map(|backend| backend.id.clone()).collect(),
         policy: policy(),
         slo: Slo::default(),

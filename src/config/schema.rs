@@ -15,10 +15,10 @@ pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 
 use super::{
-    leaf::{HeaderName, HeaderValue, LogFilter, Named, Text},
+    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, Text},
     settings::{LogFormat, Role},
 };
-use crate::model::{BackendId, HostPattern, PathPattern, PolicyId, Ramp, RouteId, Share};
+use crate::model::{BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Ramp, RouteId, Share};
 
 const fn seconds(seconds: u64) -> Text<Duration> {
     Text(Duration::from_secs(seconds))
@@ -73,11 +73,24 @@ pub(super) struct Listen {
     pub(super) expose_routing: bool,
     /// How long requests in flight may take to end once the process was told to stop.
     pub(super) drain_timeout: Text<Duration>,
+    /// Longest body that is read to find the model of a request, where a route asks for it; 1 KiB to 64 MiB. So much may be
+    /// held of each request under way.
+    pub(super) body_peek_max: Text<ByteSize>,
+    /// Header in which a client may name the model instead.
+    pub(super) model_header: Text<HeaderName>,
 }
 
 impl Default for Listen {
     fn default() -> Listen {
-        Listen { http: None, https: None, threads: None, expose_routing: false, drain_timeout: seconds(60) }
+        Listen {
+            http: None,
+            https: None,
+            threads: None,
+            expose_routing: false,
+            drain_timeout: seconds(60),
+            body_peek_max: Text(ByteSize(1 << 20)),
+            model_header: Text(HeaderName("x-model".into())),
+        }
     }
 }
 
@@ -206,6 +219,11 @@ impl Default for Log {
 pub(super) struct Route {
     /// Which requests. Where several routes match, the more specific one counts.
     pub(super) r#match: Match,
+    /// Models by the names that clients use, and the names that the backends know them by: the request is sent on with the
+    /// latter. `match` sees the name that the client used.
+    #[schemars(extend("maxProperties" = 1000, "examples" = [{ "gpt-4o": "llama-3-8b" }]))]
+    #[serde(default, skip_serializing_if = "no_names")]
+    pub(super) models: Named<ModelName, Text<ModelName>>,
     /// Names of the backends that may serve them. Without known prices, the first one serves.
     #[schemars(length(min = 1, max = 1000), extend("examples" = [["eks-use1", "gke-usc1"]]))]
     pub(super) backends: Vec<Text<BackendId>>,
@@ -219,6 +237,10 @@ pub(super) struct Route {
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tokens_per_request: Option<f64>,
+}
+
+fn no_names(models: &Named<ModelName, Text<ModelName>>) -> bool {
+    models.0.is_empty()
 }
 
 fn default_policy() -> Text<PolicyId> {
@@ -236,6 +258,10 @@ pub(super) struct Match {
     /// Path; `/v1/*` is `/v1` and every path below it, by whole segments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<Text<PathPattern>>,
+    /// Model that the request asks for, in its JSON body or in the header `listen.model_header`; one, or a list of which one
+    /// must be asked for. `llama-*` is every name that begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<OneOrMany<ModelPattern>>,
     /// Headers that must be there with exactly these values.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 16, "examples" = [{ "x-tier": "gold" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

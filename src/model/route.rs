@@ -1,10 +1,13 @@
 //! Which requests belong together, and what they are promised.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{BackendId, Policy, RouteId};
+
+/// Longest name of a model in bytes. What asks for a longer one asks for none that is known.
+pub const MODEL_LEN_MAX: usize = 256;
 
 /// A host condition. Compared without case and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +31,26 @@ pub enum PathPattern {
     Exact(String),
 }
 
+/// A condition on the model that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelPattern {
+    /// `llama-*`, kept as `llama-`: every name that begins so. `*`, kept as the empty text, is every model, but not none.
+    Prefix(String),
+    /// One name.
+    Exact(String),
+}
+
+impl ModelPattern {
+    /// Whether a name is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            ModelPattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
+            ModelPattern::Exact(exact) => name == exact,
+        }
+    }
+}
+
 /// A header that must be present with this very value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HeaderMatch {
@@ -40,14 +63,17 @@ pub struct HeaderMatch {
 /// The condition of a route. All parts must hold.
 ///
 /// Where several routes match, the more specific wins: exact host before suffix (longest first) before any; then exact
-/// path before prefix (longest first); then the route with more header conditions. Two routes never have equal
-/// conditions: the configuration refuses that.
+/// path before prefix (longest first); then exact model before prefix (longest first) before any; then the route with more
+/// header conditions. Two routes never have equal conditions: the configuration refuses that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RouteMatch {
     /// Host condition.
     pub host: HostPattern,
     /// Path condition.
     pub path: PathPattern,
+    /// Models, of which one must be asked for; empty: any, or none.
+    #[serde(default)]
+    pub models: Vec<ModelPattern>,
     /// Header conditions, sorted by name; all must hold.
     pub headers: Vec<HeaderMatch>,
 }
@@ -66,6 +92,9 @@ pub struct Route {
     pub id: RouteId,
     /// Which requests.
     pub matches: RouteMatch,
+    /// Models by the names that clients use, and the names that backends know them by.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
     /// Who may serve them, in the operator's order. Never empty, no name twice.
     pub backends: Vec<BackendId>,
     /// How to choose among them.

@@ -17,16 +17,17 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::{
     answers::{Connection, Refusal},
-    matcher::Request,
+    body::Peeked,
+    incoming::{Incoming, X_REQUEST_ID, host_of, may_name_model, request_id},
+    matcher::Found,
     pick::ATTEMPTS_MAX,
-    table::{Lane, Table, Target},
+    table::{Alias, Lane, Table, Target},
 };
 use crate::signals::{
     load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
     traffic::{Meter, Outcome, RetryReason},
 };
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -35,9 +36,6 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOAD_REPORT: HeaderName = HeaderName::from_static(ORCA_HEADER);
 const LOAD_REPORT_BIN: HeaderName = HeaderName::from_static(ORCA_HEADER_BIN);
 const LOAD_REPORT_WISH: HeaderName = HeaderName::from_static(ORCA_REQUEST_HEADER);
-
-/// Longest request id that is passed on; a longer one is replaced.
-const REQUEST_ID_LEN_MAX: usize = 128;
 
 /// The status by which a request is counted whose client left before it was answered (nginx's convention).
 const CLIENT_LEFT: u16 = 499;
@@ -65,6 +63,10 @@ pub struct Context {
     attempts: usize,
     attempt: Option<Attempt>,
     refusal: Option<Refusal>,
+    /// What of the body was read to find the route; on the heap, since few requests have it.
+    peeked: Option<Box<Peeked>>,
+    /// The length of the body, if it is sent on with another one.
+    rewritten: Option<usize>,
 }
 
 /// A request at a backend. Counted as under way until it is dropped.
@@ -100,6 +102,34 @@ impl Drop for Attempt {
 impl Context {
     fn lane(&self) -> Option<&Lane> {
         self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
+    }
+
+    /// The lane of a request. Its body is read if a model decides, or may have to be replaced.
+    async fn find_lane(&mut self, table: &Table, session: &mut Session) -> Result<Option<usize>> {
+        let found = match table.matcher.find(&Incoming::new(session.req_header(), &table.common)) {
+            Some(Found::Route(lane)) if table.lanes[lane].aliases.is_none() => return Ok(Some(lane)),
+            None => return Ok(None),
+            found => found,
+        };
+        if may_name_model(session.req_header()) {
+            self.peeked = Some(Box::new(Peeked::read(session, table.common.body_peek_max).await?));
+        }
+        let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
+        let request = Incoming::new(session.req_header(), &table.common).with_body(model);
+        let lane = match found {
+            Some(Found::DependsOnModel) => match table.matcher.find(&request) {
+                Some(Found::Route(lane)) => lane,
+                _ => return Ok(None),
+            },
+            Some(Found::Route(lane)) => lane,
+            None => return Ok(None),
+        };
+        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &table.lanes[lane].aliases)
+            && let Some(alias) = peeked.model.as_ref().and_then(|model| aliases.get(&model.name))
+        {
+            self.rewritten = peeked.rewrite(&alias.json);
+        }
+        Ok(Some(lane))
     }
 
     fn target(&self) -> Option<&Target> {
@@ -152,53 +182,25 @@ impl Context {
         Some((target, table.targets[target].peer(turn)?, table.lanes[*lane].meter(target).clone()))
     }
 
+    /// Replaces the model that a header names.
+    fn rename_model(&self, request: &mut RequestHeader) -> Result<()> {
+        let Some((table, lane)) = &self.found else { return Ok(()) };
+        let (Some(aliases), name) = (&table.lanes[*lane].aliases, &table.common.model_header) else {
+            return Ok(());
+        };
+        let known = request.headers.get(name).and_then(|named| named.to_str().ok());
+        match known.and_then(|named| aliases.get(named)) {
+            Some(Alias { header: Some(model), .. }) => request.insert_header(name, model.clone()),
+            Some(Alias { header: None, .. }) => {
+                request.remove_header(name);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn request_id(&self) -> &str {
         self.request_id.to_str().unwrap_or_default()
-    }
-}
-
-/// A request as the matcher sees it.
-pub struct Incoming<'a>(
-    /// The request head.
-    pub &'a RequestHeader,
-);
-
-impl Request for Incoming<'_> {
-    fn host(&self) -> Option<&str> {
-        // An absolute request target decides over the Host header (RFC 9112, 3.2.2); HTTP/2 has `:authority` there.
-        let authority = match self.0.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => self.0.headers.get(header::HOST)?.to_str().ok()?,
-        };
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        match host.strip_prefix('[') {
-            Some(v6) => v6.split(']').next(),
-            None => host.split(':').next(),
-        }
-    }
-
-    fn path(&self) -> &str {
-        self.0.uri.path()
-    }
-
-    fn has_header(&self, name: &str, value: &str) -> bool {
-        self.0.headers.get_all(name).iter().any(|found| found.as_bytes() == value.as_bytes())
-    }
-}
-
-/// The client's request id, or a new one.
-fn request_id(request: &RequestHeader) -> HeaderValue {
-    match request.headers.get(&X_REQUEST_ID) {
-        Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.to_str().is_ok() => id.clone(),
-        _ => {
-            let mut text = [0u8; 32];
-            let mut bits = fastrand::u128(..);
-            for digit in &mut text {
-                *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
-                bits >>= 4;
-            }
-            HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
-        }
     }
 }
 
@@ -216,6 +218,8 @@ impl ProxyHttp for Handler {
             attempts: 0,
             attempt: None,
             refusal: None,
+            peeked: None,
+            rewritten: None,
         }
     }
 
@@ -223,10 +227,9 @@ impl ProxyHttp for Handler {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let request = session.req_header();
-        ctx.request_id = request_id(request);
+        ctx.request_id = request_id(session.req_header());
         let table = self.table.load_full();
-        let refusal = match table.matcher.find(&Incoming(request)) {
+        let refusal = match ctx.find_lane(&table, session).await? {
             None => Refusal::NoRoute,
             Some(lane) => {
                 ctx.position = table.lanes[lane].division.next_position();
@@ -247,6 +250,9 @@ impl ProxyHttp for Handler {
             ctx.refusal = Some(Refusal::NothingEligible);
             return Err(Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status())));
         };
+        if let Some(peeked) = &mut ctx.peeked {
+            peeked.rewind();
+        }
         meter.enter();
         ctx.tried[ctx.attempts] = target;
         ctx.attempts += 1;
@@ -273,11 +279,33 @@ impl ProxyHttp for Handler {
         request.insert_header(X_FORWARDED_PROTO, if tls { "https" } else { "http" })?;
         request.remove_header(&header::FORWARDED);
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        if ctx.peeked.as_ref().is_some_and(|peeked| peeked.continued) {
+            request.remove_header(&header::EXPECT);
+        }
+        if let Some(len) = ctx.rewritten
+            && request.headers.contains_key(header::CONTENT_LENGTH)
+        {
+            request.insert_header(header::CONTENT_LENGTH, len)?;
+        }
+        ctx.rename_model(request)?;
         if let Some(target) = ctx.target() {
             request.insert_header(header::HOST, target.authority.clone())?;
             if target.tally.is_some() {
                 request.insert_header(LOAD_REPORT_WISH, HeaderValue::from_static("TEXT"))?;
             }
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if let Some(peeked) = &mut ctx.peeked {
+            peeked.send(body);
         }
         Ok(())
     }
@@ -295,6 +323,10 @@ impl ProxyHttp for Handler {
         if let Some(attempt) = ctx.attempt.as_mut() {
             attempt.failed = response.status.is_server_error();
         }
+        if let Some(peeked) = &mut ctx.peeked {
+            // No other attempt is made once a backend has answered.
+            peeked.forget();
+        }
         if let Some(tally) = ctx.target().and_then(|target| target.tally.as_ref()) {
             if let Some(report) = response.headers.get(&LOAD_REPORT) {
                 tally.note(report.as_bytes());
@@ -304,7 +336,7 @@ impl ProxyHttp for Handler {
             response.remove_header(&LOAD_REPORT_BIN);
         }
         response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
-        let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.expose_routing);
+        let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.common.expose_routing);
         if exposed && let Some(target) = ctx.target() {
             response.insert_header(X_TRADEWIND_BACKEND, target.id_header.clone())?;
             let ms = ctx.started.elapsed().as_secs_f64() * 1e3;
@@ -433,14 +465,6 @@ fn begun(session: &Session) -> Option<&ResponseHeader> {
     session.response_written().filter(|header| {
         !header.status.is_informational() || header.status == http::StatusCode::SWITCHING_PROTOCOLS
     })
-}
-
-/// The host that the client asked for: HTTP/2 has it in the target, HTTP/1.1 in a header.
-fn host_of(request: &RequestHeader) -> Option<HeaderValue> {
-    match request.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => request.headers.get(header::HOST).cloned(),
-    }
 }
 
 /// What to tell the client about an error that no phase has named yet.

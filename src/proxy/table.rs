@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora_core::{
     protocols::{ALPN, TcpKeepalive},
     upstreams::peer::HttpPeer,
@@ -81,6 +82,18 @@ pub struct Lane {
     meters: Box<[Option<Arc<Meter>>]>,
     /// Counters for answers that Tradewind gives itself.
     pub refused: Arc<Meter>,
+    /// Models by the names that clients use, and those that backends know, as JSON and as a header's value; `None` if there
+    /// are none.
+    pub aliases: Option<AHashMap<String, Alias>>,
+}
+
+/// The name that backends know a model by.
+#[derive(Debug)]
+pub struct Alias {
+    /// In a body.
+    pub json: String,
+    /// In a header; `None` if no header can say it.
+    pub header: Option<HeaderValue>,
 }
 
 impl Lane {
@@ -101,8 +114,29 @@ pub struct Table {
     pub targets: Box<[Target]>,
     /// Counters for requests that match no route.
     pub unmatched: Arc<Meter>,
+    /// What holds for all routes.
+    pub common: Common,
+}
+
+/// What holds for all routes.
+#[derive(Clone, Debug)]
+pub struct Common {
     /// Whether answers name the backend.
     pub expose_routing: bool,
+    /// Longest body that is read to find the model of a request, in bytes.
+    pub body_peek_max: usize,
+    /// Header in which a client may name the model.
+    pub model_header: HeaderName,
+}
+
+impl Default for Common {
+    fn default() -> Common {
+        Common {
+            expose_routing: false,
+            body_peek_max: 1 << 20,
+            model_header: HeaderName::from_static("x-model"),
+        }
+    }
 }
 
 impl Table {
@@ -113,11 +147,11 @@ impl Table {
             lanes: Box::default(),
             targets: Box::default(),
             unmatched: meters.get(None, None),
-            expose_routing: false,
+            common: Common::default(),
         }
     }
 
-    fn new(plan: &RoutingTable, meters: &Meters, expose_routing: bool, before: &Table) -> Table {
+    fn new(plan: &RoutingTable, meters: &Meters, common: Common, before: &Table) -> Table {
         let targets: Box<[Target]> =
             plan.backends.iter().map(|entry| target(&entry.backend, &entry.addresses, meters)).collect();
         let lanes = plan
@@ -133,7 +167,15 @@ impl Table {
                 if let Some(lane) = before.lanes.iter().find(|lane| lane.id == id) {
                     division.continue_from(&lane.division);
                 }
-                Lane { division, meters: own.into(), refused: meters.get(Some(&id), None), id }
+                let aliases = entry.route.aliases.iter();
+                let aliases = aliases.map(|(alias, name)| (alias.clone(), Alias::new(name)));
+                Lane {
+                    division,
+                    meters: own.into(),
+                    refused: meters.get(Some(&id), None),
+                    aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
+                    id,
+                }
             })
             .collect();
         Table {
@@ -141,7 +183,16 @@ impl Table {
             lanes,
             targets,
             unmatched: meters.get(None, None),
-            expose_routing,
+            common,
+        }
+    }
+}
+
+impl Alias {
+    fn new(name: &str) -> Alias {
+        Alias {
+            json: serde_json::Value::from(name).to_string(),
+            header: HeaderValue::from_bytes(name.as_bytes()).ok(),
         }
     }
 }
@@ -205,9 +256,9 @@ impl Publisher {
     }
 
     /// Requests that arrive from now on see `plan`; those under way keep what they have.
-    pub fn publish(&self, plan: &RoutingTable, expose_routing: bool) {
+    pub fn publish(&self, plan: &RoutingTable, common: Common) {
         let before = self.current.load();
-        let table = Table::new(plan, &self.meters, expose_routing, &before);
+        let table = Table::new(plan, &self.meters, common, &before);
         self.current.store(Arc::new(table));
     }
 }

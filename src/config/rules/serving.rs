@@ -1,7 +1,7 @@
 //! Backends, policies and routes, which name each other.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use super::{
         check::closest,
         faults::Severity,
         files,
-        leaf::{Text, show_duration},
+        leaf::{Leaf, ModelName, Named, OneOrMany, Text, show_duration},
         schema::{self, Document},
     },
     Rules, missing,
@@ -19,8 +19,8 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, HeaderMatch, HostPattern, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
-        Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+        Backend, BackendId, HeaderMatch, HostPattern, ModelPattern, PathPattern, Policy, PolicyId, ProbeSpec,
+        Replicas, Route, RouteId, RouteMatch, Rule, Slo, units::percent,
     },
 };
 
@@ -137,15 +137,8 @@ impl Rules<'_, '_> {
         for (id, written) in &document.routes.0 {
             let path = ["routes", id.as_str()];
             let matches = self.matches(&path, &written.r#match);
-            if let Some(first) = seen.get(&matches) {
-                let line =
-                    self.at(&["routes", first.as_str()]).map_or(0, |span| self.faults.position(span.start).0);
-                let message = format!("the route `{first}` (line {line}) matches the same requests");
-                let hint = "join the two, or give one of them a further condition";
-                self.error(&[&path[..], &["match"]].concat(), message, Some(hint.into()));
-            } else {
-                seen.insert(matches.clone(), id.clone());
-            }
+            self.only_one(id, &matches, &mut seen);
+            let aliases = self.aliases(&path, &written.models, &matches);
             let backends = self.route_backends(&path, &written.backends, document);
             let Some(policy) = self.route_policy(&path, &written.policy.0, policies) else { continue };
             self.warm_shares(&path, &policy, backends.len());
@@ -161,6 +154,7 @@ impl Rules<'_, '_> {
             routes.push(Arc::new(Route {
                 id: id.clone(),
                 matches,
+                aliases,
                 backends,
                 policy,
                 slo,
@@ -168,6 +162,50 @@ impl Rules<'_, '_> {
             }));
         }
         routes
+    }
+
+    /// Two routes cannot have the same condition. One with a list of models has as many conditions.
+    fn only_one(&mut self, id: &RouteId, matches: &RouteMatch, seen: &mut HashMap<RouteMatch, RouteId>) {
+        let of = |models: Vec<ModelPattern>| RouteMatch { models, ..matches.clone() };
+        let conditions: Vec<RouteMatch> = match matches.models.as_slice() {
+            [] => vec![of(Vec::new())],
+            models => models.iter().map(|model| of(vec![model.clone()])).collect(),
+        };
+        for condition in conditions {
+            if let Some(first) = seen.get(&condition).filter(|first| *first != id) {
+                let line =
+                    self.at(&["routes", first.as_str()]).map_or(0, |span| self.faults.position(span.start).0);
+                let about = match condition.models.as_slice() {
+                    [model] if matches.models.len() > 1 => format!(" for the model `{}`", model.show()),
+                    _ => String::new(),
+                };
+                let message = format!("the route `{first}` (line {line}) matches the same requests{about}");
+                let hint = "join the two, or give one of them a further condition";
+                return self.error(&["routes", id.as_str(), "match"], message, Some(hint.into()));
+            }
+            seen.insert(condition, id.clone());
+        }
+    }
+
+    fn aliases(
+        &mut self,
+        route: &[&str],
+        written: &Named<ModelName, Text<ModelName>>,
+        matches: &RouteMatch,
+    ) -> BTreeMap<String, String> {
+        let mut aliases = BTreeMap::new();
+        for (alias, Text(name)) in &written.0 {
+            let path = [route, &["models", &alias.0]].concat();
+            if !matches.models.is_empty() && !matches.models.iter().any(|model| model.matches(&alias.0)) {
+                let hint = "add it to `match.model`, which sees the name that the client used";
+                self.warn(&path, "no request for it comes to this route", Some(hint.into()));
+            }
+            if alias == name {
+                self.warn(&path, "it is the name that it stands for", Some("take it out".into()));
+            }
+            aliases.insert(alias.0.clone(), name.0.clone());
+        }
+        aliases
     }
 
     /// What every backend of a route keeps can add up to more than there is.
@@ -197,7 +235,18 @@ impl Rules<'_, '_> {
             headers.push(HeaderMatch { name: name.0.clone(), value: value.0.0.clone() });
         }
         headers.sort();
-        RouteMatch { host, path, headers }
+        let mut models: Vec<ModelPattern> = Vec::new();
+        for (index, Text(model)) in written.model.iter().flat_map(OneOrMany::all).enumerate() {
+            if models.contains(model) {
+                let message = format!("the model `{}` is there twice", model.show());
+                let element = format!("[{index}]");
+                let at = [route, &["match", "model", &element]].concat();
+                self.error(&at, message, Some("take one out".into()));
+            } else {
+                models.push(model.clone());
+            }
+        }
+        RouteMatch { host, path, models, headers }
     }
 
     fn route_backends(

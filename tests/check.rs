@@ -13,6 +13,8 @@ mod costs;
 mod load;
 #[path = "check/models.rs"]
 mod models;
+#[path = "check/retries.rs"]
+mod retries;
 #[path = "check/rules.rs"]
 mod rules;
 

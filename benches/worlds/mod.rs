@@ -67,6 +67,8 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         backends: backends.iter().map(|backend| backend.id.clone()).collect(),
         policy: policy(),
         slo: Slo::default(),
+        retry: Default::default(),
+        silence_timeout: None,
         tokens_per_request: None,
     })
 }

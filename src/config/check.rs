@@ -323,6 +323,9 @@ fn in_range(schema: &Value, number: f64) -> Result<(), Misfit> {
 fn not_in_this_version(path: &[String], key: &str) -> Option<&'static str> {
     match (path.first().map(String::as_str), path.len(), key) {
         (Some("state"), 1, "url") => Some("this version keeps its state in a directory: use `dir`"),
+        (Some("routes"), 2, "ttfb_timeout" | "idle_timeout") => {
+            Some("this version times the wait for an answer and the gaps in it alike: use `silence_timeout`")
+        }
         _ => None,
     }
 }

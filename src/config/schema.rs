@@ -18,7 +18,9 @@ use super::{
     leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, Text},
     settings::{LogFormat, Role},
 };
-use crate::model::{BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Ramp, RouteId, Share};
+use crate::model::{
+    BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Ramp, RetryOn, RetrySpec, RouteId, Share,
+};
 
 const fn seconds(seconds: u64) -> Text<Duration> {
     Text(Duration::from_secs(seconds))
@@ -233,10 +235,36 @@ pub(super) struct Route {
     /// What the requests are promised.
     #[serde(default, skip_serializing_if = "Slo::is_empty")]
     pub(super) slo: Slo,
+    /// After what a request is sent to another backend, at most twice: no connection (`connect`), a connection that broke
+    /// (`reset`) or a backend that was silent for too long (`timeout`) before an answer began, or a status.
+    #[schemars(schema_with = "retry_on")]
+    #[serde(default = "default_retry_on")]
+    pub(super) retry_on: Vec<RetryOn>,
+    /// Send also requests to another backend that one may have begun to work on and that are not idempotent, such as POST, as
+    /// long as no answer has begun. Their bodies are read first, up to `listen.body_peek_max`.
+    #[serde(default)]
+    pub(super) retry_inference: bool,
+    /// Longest silence of a backend: before its answer (then 504, or another backend) and within it (then the answer is
+    /// broken off); at least 10ms. Without it, clients wait as long as they like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) silence_timeout: Option<Text<Duration>>,
     /// Tokens of a request on average, prompt and answer together: with it, costs are shown per million tokens too.
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tokens_per_request: Option<f64>,
+}
+
+fn retry_on(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "items": { "type": "string", "enum": ["connect", "reset", "timeout", "429", "500", "502", "503", "504"] },
+        "examples": [["connect", "reset", "timeout", "502", "503"]],
+    })
+}
+
+fn default_retry_on() -> Vec<RetryOn> {
+    RetrySpec::default().on
 }
 
 fn no_names(models: &Named<ModelName, Text<ModelName>>) -> bool {
@@ -383,6 +411,8 @@ mod tests {
         all_read::<Platform>("platform");
         all_read::<Protocol>("protocol");
         all_read::<ZonePrice>("zone_price");
+        let retry_on = &json_schema()["$defs"]["Route"]["properties"]["retry_on"]["items"]["enum"];
+        serde_json::from_value::<Vec<RetryOn>>(retry_on.clone()).expect("retry_on");
     }
 
     #[test]

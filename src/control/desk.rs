@@ -156,6 +156,7 @@ impl Desk for Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            budgets: self.signals.meters.budgets(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
             prices,
             feeds,

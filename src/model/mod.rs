@@ -26,7 +26,9 @@ pub use id::{BackendId, PolicyId, RouteId};
 pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
-pub use route::{HeaderMatch, HostPattern, ModelPattern, PathPattern, Route, RouteMatch, Slo};
+pub use route::{
+    HeaderMatch, HostPattern, ModelPattern, PathPattern, RetryOn, RetrySpec, Route, RouteMatch, Slo,
+};
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;
 pub use snapshot::{BackendView, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot};

@@ -78,6 +78,62 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatch>,
 }
 
+/// What of an attempt makes another one at another backend worth a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryOn {
+    /// No connection was made, or the backend said that it did not process the request (HTTP/2).
+    Connect,
+    /// The connection broke before the answer began.
+    Reset,
+    /// The backend was silent for too long before its answer began.
+    Timeout,
+    /// It answered 429.
+    #[serde(rename = "429")]
+    TooManyRequests,
+    /// It answered 500.
+    #[serde(rename = "500")]
+    InternalServerError,
+    /// It answered 502.
+    #[serde(rename = "502")]
+    BadGateway,
+    /// It answered 503.
+    #[serde(rename = "503")]
+    ServiceUnavailable,
+    /// It answered 504.
+    #[serde(rename = "504")]
+    GatewayTimeout,
+}
+
+impl RetryOn {
+    /// The status that is meant, if it is one.
+    pub fn status(self) -> Option<u16> {
+        match self {
+            RetryOn::Connect | RetryOn::Reset | RetryOn::Timeout => None,
+            RetryOn::TooManyRequests => Some(429),
+            RetryOn::InternalServerError => Some(500),
+            RetryOn::BadGateway => Some(502),
+            RetryOn::ServiceUnavailable => Some(503),
+            RetryOn::GatewayTimeout => Some(504),
+        }
+    }
+}
+
+/// When a request is sent to another backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrySpec {
+    /// After what.
+    pub on: Vec<RetryOn>,
+    /// Whether also requests that a backend may have begun to work on and whose methods are not idempotent, such as POST.
+    pub inference: bool,
+}
+
+impl Default for RetrySpec {
+    fn default() -> RetrySpec {
+        RetrySpec { on: vec![RetryOn::Connect, RetryOn::Reset, RetryOn::Timeout], inference: false }
+    }
+}
+
 /// The latency objective of a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slo {
@@ -101,6 +157,12 @@ pub struct Route {
     pub policy: Arc<Policy>,
     /// What the requests are promised.
     pub slo: Slo,
+    /// When they are sent to another backend.
+    #[serde(default)]
+    pub retry: RetrySpec,
+    /// Longest silence of a backend, before its answer and within it; `None` to wait as long as the client does.
+    #[serde(default)]
+    pub silence_timeout: Option<Duration>,
     /// Tokens of a request on average, prompt and answer together; `None` if nobody says.
     pub tokens_per_request: Option<f64>,
 }

@@ -67,12 +67,12 @@ impl Held {
 }
 
 impl Peeked {
-    /// Reads the body up to `len_max` bytes, to its end if it is JSON and not longer. A body that is known to be longer is not
-    /// read at all.
+    /// Reads the body up to `len_max` bytes, to its end if it is not longer, and JSON or to be held in any case. A body that is
+    /// known to be longer is not read at all.
     ///
     /// # Errors
     /// When the client breaks off, or what it sends is not valid HTTP.
-    pub(super) async fn read(session: &mut Session, len_max: usize) -> Result<Peeked> {
+    pub(super) async fn read(session: &mut Session, len_max: usize, hold: bool) -> Result<Peeked> {
         let length = content_length(session);
         let mut peeked = Peeked::default();
         let len_max = length.map_or(len_max.min(UNSIZED_MAX), |_| len_max);
@@ -87,14 +87,14 @@ impl Peeked {
         let mut kept_from = None;
         let mut scanner = Scanner::default();
         let mut readable = true;
-        while readable && peeked.held.len() <= len_max && !downstream.is_body_done() {
+        while (readable || hold) && peeked.held.len() <= len_max && !downstream.is_body_done() {
             let read = peeked.held.len();
             if kept_from.is_none() && length.is_none_or(|length| length - read.min(length) <= KEPT_MAX) {
                 downstream.enable_retry_buffering();
                 kept_from = Some(read);
             }
             let Some(piece) = downstream.read_request_body().await.map_err(|e| e.into_down())? else { break };
-            readable = scanner.feed(&piece);
+            readable = readable && scanner.feed(&piece);
             peeked.held.push(piece);
         }
         peeked.complete = downstream.is_body_done();
@@ -107,6 +107,11 @@ impl Peeked {
             peeked.model = scanner.finish();
         }
         Ok(peeked)
+    }
+
+    /// Whether the whole body is there.
+    pub(super) fn is_whole(&self) -> bool {
+        self.complete
     }
 
     /// Another attempt begins.

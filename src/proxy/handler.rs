@@ -1,9 +1,6 @@
 //! The phases of a request.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -16,16 +13,14 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::{
-    answers::{Connection, Refusal},
-    body::Peeked,
-    incoming::{Incoming, X_REQUEST_ID, host_of, may_name_model, request_id},
-    matcher::Found,
-    pick::ATTEMPTS_MAX,
-    table::{Alias, Lane, Table, Target},
+    answers::{self, Connection, Refusal},
+    context::Context,
+    incoming::{X_REQUEST_ID, host_of, request_id},
+    table::Table,
 };
 use crate::signals::{
     load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
-    traffic::{Meter, Outcome, RetryReason},
+    traffic::{Outcome, RetryReason},
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -36,6 +31,12 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOAD_REPORT: HeaderName = HeaderName::from_static(ORCA_HEADER);
 const LOAD_REPORT_BIN: HeaderName = HeaderName::from_static(ORCA_HEADER_BIN);
 const LOAD_REPORT_WISH: HeaderName = HeaderName::from_static(ORCA_REQUEST_HEADER);
+
+/// Longest time for which a backend's `Retry-After` keeps requests from it: a slip of the unit must not take it out for hours.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How the content type of server-sent events begins.
+const SSE: &[u8] = b"text/event-stream";
 
 /// The status by which a request is counted whose client left before it was answered (nginx's convention).
 const CLIENT_LEFT: u16 = 499;
@@ -52,175 +53,12 @@ impl Handler {
     }
 }
 
-/// What is known about a request under way.
-pub struct Context {
-    started: Instant,
-    request_id: HeaderValue,
-    /// The table as it was when the request arrived, and the route's place in it.
-    found: Option<(Arc<Table>, usize)>,
-    position: u32,
-    tried: [usize; ATTEMPTS_MAX],
-    attempts: usize,
-    attempt: Option<Attempt>,
-    refusal: Option<Refusal>,
-    /// What of the body was read to find the route; on the heap, since few requests have it.
-    peeked: Option<Box<Peeked>>,
-    /// The length of the body, if it is sent on with another one.
-    rewritten: Option<usize>,
-}
-
-/// A request at a backend. Counted as under way until it is dropped.
-struct Attempt {
-    target: usize,
-    meter: Arc<Meter>,
-    started: Instant,
-    /// The backend itself answered with a server error.
-    failed: bool,
-    first_byte: Option<Duration>,
-}
-
-impl Attempt {
-    /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
-    /// answers. A failure is often fast, and says nothing about how long an answer takes.
-    fn note_first_byte(&mut self) {
-        if self.first_byte.is_none() {
-            let elapsed = self.started.elapsed();
-            self.first_byte = Some(elapsed);
-            if !self.failed {
-                self.meter.first_byte.record(elapsed);
-            }
-        }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.meter.leave();
-    }
-}
-
-impl Context {
-    fn lane(&self) -> Option<&Lane> {
-        self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
-    }
-
-    /// The lane of a request. Its body is read if a model decides, or may have to be replaced.
-    async fn find_lane(&mut self, table: &Table, session: &mut Session) -> Result<Option<usize>> {
-        let found = match table.matcher.find(&Incoming::new(session.req_header(), &table.common)) {
-            Some(Found::Route(lane)) if table.lanes[lane].aliases.is_none() => return Ok(Some(lane)),
-            None => return Ok(None),
-            found => found,
-        };
-        if may_name_model(session.req_header()) {
-            self.peeked = Some(Box::new(Peeked::read(session, table.common.body_peek_max).await?));
-        }
-        let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
-        let request = Incoming::new(session.req_header(), &table.common).with_body(model);
-        let lane = match found {
-            Some(Found::DependsOnModel) => match table.matcher.find(&request) {
-                Some(Found::Route(lane)) => lane,
-                _ => return Ok(None),
-            },
-            Some(Found::Route(lane)) => lane,
-            None => return Ok(None),
-        };
-        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &table.lanes[lane].aliases)
-            && let Some(alias) = peeked.model.as_ref().and_then(|model| aliases.get(&model.name))
-        {
-            self.rewritten = peeked.rewrite(&alias.json);
-        }
-        Ok(Some(lane))
-    }
-
-    fn target(&self) -> Option<&Target> {
-        let (table, _) = self.found.as_ref()?;
-        self.attempt.as_ref().map(|attempt| &table.targets[attempt.target])
-    }
-
-    fn tried(&self) -> &[usize] {
-        &self.tried[..self.attempts]
-    }
-
-    /// The backend for the next attempt: by the shares at first, then the best that was not tried; a backend with several
-    /// addresses may be tried again at another one when there is no other backend.
-    fn choose(&self, table: &Table, lane: &Lane) -> Option<usize> {
-        if self.attempts == 0 {
-            return lane.division.at(self.position);
-        }
-        lane.division.next_untried(self.tried()).or_else(|| {
-            let last = *self.tried().last()?;
-            (self.attempts < table.targets[last].addresses()).then_some(last)
-        })
-    }
-
-    /// Gives up the attempt under way. Says whether another one may be made.
-    fn give_up(&mut self, reason: RetryReason) -> bool {
-        let Some(attempt) = self.attempt.take() else { return false };
-        let another = self.attempts < ATTEMPTS_MAX && self.next_target().is_some();
-        if another {
-            attempt.meter.retried(reason);
-        } else {
-            // The last attempt stays: it is the one whose backend failed the request.
-            self.attempt = Some(attempt);
-        }
-        another
-    }
-
-    /// The next attempt's backend, if there is one that can be connected to.
-    fn next_target(&self) -> Option<usize> {
-        let (table, lane) = self.found.as_ref()?;
-        let target = self.choose(table, &table.lanes[*lane])?;
-        (table.targets[target].addresses() > 0).then_some(target)
-    }
-
-    /// The next attempt's backend, an address of it, and its counters.
-    fn next_peer(&self) -> Option<(usize, Box<HttpPeer>, Arc<Meter>)> {
-        let (table, lane) = self.found.as_ref()?;
-        let target = self.next_target()?;
-        // The low bits of the position spread independently of the high ones, which chose the backend.
-        let turn = (self.position & 0xffff) as usize + self.attempts;
-        Some((target, table.targets[target].peer(turn)?, table.lanes[*lane].meter(target).clone()))
-    }
-
-    /// Replaces the model that a header names.
-    fn rename_model(&self, request: &mut RequestHeader) -> Result<()> {
-        let Some((table, lane)) = &self.found else { return Ok(()) };
-        let (Some(aliases), name) = (&table.lanes[*lane].aliases, &table.common.model_header) else {
-            return Ok(());
-        };
-        let known = request.headers.get(name).and_then(|named| named.to_str().ok());
-        match known.and_then(|named| aliases.get(named)) {
-            Some(Alias { header: Some(model), .. }) => request.insert_header(name, model.clone()),
-            Some(Alias { header: None, .. }) => {
-                request.remove_header(name);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn request_id(&self) -> &str {
-        self.request_id.to_str().unwrap_or_default()
-    }
-}
-
 #[async_trait]
 impl ProxyHttp for Handler {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context {
-            started: Instant::now(),
-            request_id: HeaderValue::from_static(""),
-            found: None,
-            position: 0,
-            tried: [0; ATTEMPTS_MAX],
-            attempts: 0,
-            attempt: None,
-            refusal: None,
-            peeked: None,
-            rewritten: None,
-        }
+        Context::new()
     }
 
     // Responses pass through as they are: no compression module, so none is asked for every chunk.
@@ -246,19 +84,10 @@ impl ProxyHttp for Handler {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some((target, peer, meter)) = ctx.next_peer() else {
+        ctx.begin_attempt().ok_or_else(|| {
             ctx.refusal = Some(Refusal::NothingEligible);
-            return Err(Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status())));
-        };
-        if let Some(peeked) = &mut ctx.peeked {
-            peeked.rewind();
-        }
-        meter.enter();
-        ctx.tried[ctx.attempts] = target;
-        ctx.attempts += 1;
-        let started = if ctx.attempts == 1 { ctx.started } else { Instant::now() };
-        ctx.attempt = Some(Attempt { target, meter, started, failed: false, first_byte: None });
-        Ok(peer)
+            Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status()))
+        })
     }
 
     async fn upstream_request_filter(
@@ -312,7 +141,7 @@ impl ProxyHttp for Handler {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
@@ -322,6 +151,9 @@ impl ProxyHttp for Handler {
         }
         if let Some(attempt) = ctx.attempt.as_mut() {
             attempt.failed = response.status.is_server_error();
+        }
+        if !response.status.is_success() {
+            self.another_try(session, response, ctx)?;
         }
         if let Some(peeked) = &mut ctx.peeked {
             // No other attempt is made once a backend has answered.
@@ -367,7 +199,7 @@ impl ProxyHttp for Handler {
         ctx: &mut Context,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        let another = ctx.give_up(RetryReason::Connect);
+        let another = ctx.lane().is_some_and(|lane| lane.retry.connect) && ctx.give_up(RetryReason::Connect);
         if !another {
             let late = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
             ctx.refusal = Some(if late { Refusal::Timeout } else { Refusal::Unreachable });
@@ -385,16 +217,34 @@ impl ProxyHttp for Handler {
         _client_reused: bool,
     ) -> Box<Error> {
         let mut e = e.more_context(format!("backend at {peer}"));
+        if std::mem::take(&mut ctx.replaced) {
+            e.set_retry(true);
+            return e;
+        }
+        if begun(session).is_some() || *e.esource() == ErrorSource::Downstream {
+            e.set_retry(false);
+            return e;
+        }
         // Refused before it was processed: HTTP/2 REFUSED_STREAM, or GOAWAY below this stream. Pingora marks these, and with
         // another type also connections that broke the protocol, whose requests may have been processed.
         let refused = matches!(e.retry, RetryType::Decided(true)) && *e.etype() == ErrorType::H2Error;
-        let idempotent = session.req_header().method.is_idempotent();
-        let clean = begun(session).is_none()
-            && !session.as_ref().retry_buffer_truncated()
-            && *e.esource() != ErrorSource::Downstream;
-        let another = clean
-            && (refused || idempotent)
-            && ctx.give_up(if refused { RetryReason::Refused } else { RetryReason::Broken });
+        let reason = match e.etype() {
+            _ if refused => RetryReason::Refused,
+            ErrorType::ReadTimedout => RetryReason::Timeout,
+            _ => RetryReason::Broken,
+        };
+        if reason == RetryReason::Timeout {
+            ctx.refusal = Some(Refusal::Timeout);
+        }
+        let wanted = ctx.lane().is_some_and(|lane| match reason {
+            RetryReason::Refused => lane.retry.connect && !session.as_ref().retry_buffer_truncated(),
+            RetryReason::Timeout => lane.retry.timeout && ctx.may_repeat(session),
+            _ => lane.retry.reset && ctx.may_repeat(session),
+        });
+        let another = wanted && ctx.give_up(reason);
+        if another {
+            ctx.refusal = None;
+        }
         e.set_retry(another);
         e
     }
@@ -403,7 +253,14 @@ impl ProxyHttp for Handler {
         // Once an answer has begun there is nothing left to say: the connection is closed without the end of the body (or
         // the stream reset), so the client sees that the answer is not complete.
         if let Some(begun) = begun(session) {
-            return FailToProxy { error_code: begun.status.as_u16(), can_reuse_downstream: false };
+            let (error_code, events) = (begun.status.as_u16(), takes_events(begun));
+            if *e.esource() == ErrorSource::Upstream {
+                ctx.attempt.iter().for_each(|attempt| attempt.meter.broke_off());
+                if events && let Err(error) = answers::break_off(session, e).await {
+                    tracing::debug!(%error, "the client left before it could be told of an error");
+                }
+            }
+            return FailToProxy { error_code, can_reuse_downstream: false };
         }
         let refusal = ctx.refusal.unwrap_or_else(|| refusal_of(e));
         if *e.esource() == ErrorSource::Downstream && refusal == Refusal::Internal {
@@ -458,6 +315,45 @@ impl ProxyHttp for Handler {
     ) -> bool {
         true
     }
+}
+
+impl Handler {
+    /// What the answer of a backend that did not serve a request asks for: no more requests for a while, or another attempt.
+    ///
+    /// # Errors
+    /// When there is to be another attempt, in place of this answer.
+    fn another_try(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
+        let status = response.status.as_u16();
+        let (Some(lane), Some(attempt)) = (ctx.lane(), &ctx.attempt) else { return Ok(()) };
+        if matches!(status, 429 | 503)
+            && let Some(time) = retry_after(response)
+        {
+            attempt.meter.pause(time);
+        }
+        if lane.retry.statuses.contains(&status)
+            && ctx.may_repeat(session)
+            && ctx.give_up(RetryReason::Status)
+        {
+            ctx.replaced = true;
+            return Err(Error::new_up(ErrorType::HTTPStatus(status)));
+        }
+        Ok(())
+    }
+}
+
+/// How long a backend asks to be left alone, if it says so in seconds.
+fn retry_after(response: &ResponseHeader) -> Option<Duration> {
+    let seconds = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(PAUSE_MAX)).filter(|time| !time.is_zero())
+}
+
+/// Whether one more event can be written to an answer that broke off: it is a stream of events of no stated length.
+fn takes_events(response: &ResponseHeader) -> bool {
+    let kind = response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.len() >= SSE.len()
+        && kind[..SSE.len()].eq_ignore_ascii_case(SSE)
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
+        && !response.headers.contains_key(header::CONTENT_ENCODING)
 }
 
 /// The answer to the client, once it has begun. Interim answers (100 Continue, 103 Early Hints) only come before it.

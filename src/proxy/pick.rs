@@ -57,9 +57,10 @@ impl Division {
         self.ends.get(place).map(|(_, backend)| *backend)
     }
 
-    /// The best backend that was not tried yet.
-    pub fn next_untried(&self, tried: &[usize]) -> Option<usize> {
-        self.failover.iter().copied().find(|backend| !tried.contains(backend))
+    /// The best backend that was not tried yet, of those that are `willing` if there is one.
+    pub fn next_untried(&self, tried: &[usize], willing: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut untried = self.failover.iter().copied().filter(|backend| !tried.contains(backend));
+        untried.clone().find(|backend| willing(*backend)).or_else(|| untried.next())
     }
 }
 
@@ -83,7 +84,15 @@ mod tests {
     fn nothing_to_pick_from_is_none() {
         let division = Division::new(&[(0, 0.0)], &[], 0);
         assert_eq!(division.at(division.next_position()), None);
-        assert_eq!(division.next_untried(&[]), None);
+        assert_eq!(division.next_untried(&[], |_| true), None);
+    }
+
+    #[test]
+    fn the_unwilling_are_the_last_resort() {
+        let division = Division::new(&[(0, 1.0)], &[0, 1, 2], 0);
+        assert_eq!(division.next_untried(&[0], |backend| backend != 1), Some(2));
+        assert_eq!(division.next_untried(&[0, 2], |backend| backend != 1), Some(1));
+        assert_eq!(division.next_untried(&[0, 1, 2], |_| true), None);
     }
 
     #[test]

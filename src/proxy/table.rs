@@ -13,10 +13,10 @@ use pingora_core::{
 
 use super::{matcher::Matcher, pick::Division};
 use crate::{
-    model::{Backend, BackendId, Endpoint, Protocol, RouteId, RoutingTable},
+    model::{Backend, BackendId, Endpoint, Protocol, RetryOn, RetrySpec, RouteId, RoutingTable},
     signals::{
         load::Tally,
-        traffic::{Meter, Meters},
+        traffic::{Meter, Meters, RetryBudget},
     },
 };
 
@@ -85,6 +85,41 @@ pub struct Lane {
     /// Models by the names that clients use, and those that backends know, as JSON and as a header's value; `None` if there
     /// are none.
     pub aliases: Option<AHashMap<String, Alias>>,
+    /// When a request gets another attempt.
+    pub retry: Retry,
+    /// Longest silence of a backend.
+    pub silence_timeout: Option<Duration>,
+}
+
+/// When a request gets another attempt.
+#[derive(Debug)]
+pub struct Retry {
+    /// After it was not processed.
+    pub connect: bool,
+    /// After a broken connection.
+    pub reset: bool,
+    /// After silence.
+    pub timeout: bool,
+    /// After which statuses; mostly none.
+    pub statuses: Box<[u16]>,
+    /// Whether also if the method is not idempotent and a backend may have begun to work.
+    pub inference: bool,
+    /// How many at once.
+    pub budget: Arc<RetryBudget>,
+}
+
+impl Retry {
+    fn new(spec: &RetrySpec, budget: Arc<RetryBudget>) -> Retry {
+        let after = |what| spec.on.contains(&what);
+        Retry {
+            connect: after(RetryOn::Connect),
+            reset: after(RetryOn::Reset),
+            timeout: after(RetryOn::Timeout),
+            statuses: spec.on.iter().filter_map(|on| on.status()).collect(),
+            inference: spec.inference,
+            budget,
+        }
+    }
 }
 
 /// The name that backends know a model by.
@@ -100,6 +135,21 @@ impl Lane {
     /// The counters for a backend of this route.
     pub fn meter(&self, target: usize) -> &Arc<Meter> {
         self.meters[target].as_ref().unwrap_or(&self.refused)
+    }
+
+    /// Whether its requests go on without a look at their bodies.
+    pub fn reads_nothing(&self) -> bool {
+        self.aliases.is_none() && !self.retry.inference
+    }
+
+    /// Whether a backend has asked for no requests now.
+    pub fn is_paused(&self, target: usize) -> bool {
+        self.meter(target).is_paused()
+    }
+
+    /// Whether the budget has room for another attempt.
+    pub fn may_retry(&self) -> bool {
+        self.retry.budget.allows(self.meters.iter().flatten().map(|meter| meter.in_flight()).sum())
     }
 }
 
@@ -173,6 +223,8 @@ impl Table {
                     division,
                     meters: own.into(),
                     refused: meters.get(Some(&id), None),
+                    retry: Retry::new(&entry.route.retry, meters.budget(&id)),
+                    silence_timeout: entry.route.silence_timeout,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
                     id,
                 }

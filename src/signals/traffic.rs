@@ -6,10 +6,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::load::Tally;
@@ -138,13 +138,23 @@ pub enum RetryReason {
     Connect,
     /// The backend refused the stream before it processed it.
     Refused,
-    /// An idempotent request broke before its answer began.
+    /// A request broke before its answer began.
     Broken,
+    /// The backend was silent for too long.
+    Timeout,
+    /// The backend answered with a status for which the route has another try.
+    Status,
 }
 
 impl RetryReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [RetryReason; 3] = [RetryReason::Connect, RetryReason::Refused, RetryReason::Broken];
+    pub const ALL: [RetryReason; 5] = [
+        RetryReason::Connect,
+        RetryReason::Refused,
+        RetryReason::Broken,
+        RetryReason::Timeout,
+        RetryReason::Status,
+    ];
 
     /// As metrics spell it.
     pub fn as_str(self) -> &'static str {
@@ -152,6 +162,8 @@ impl RetryReason {
             RetryReason::Connect => "connect",
             RetryReason::Refused => "refused",
             RetryReason::Broken => "broken",
+            RetryReason::Timeout => "timeout",
+            RetryReason::Status => "status",
         }
     }
 }
@@ -163,8 +175,11 @@ pub struct Meter {
     retries: [AtomicU64; RetryReason::ALL.len()],
     in_flight: AtomicU64,
     failures: AtomicU64,
+    broken_off: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    /// Until when the backend asked for no requests; 0 if it did not.
+    paused_until_ms: AtomicU64,
     /// From the arrival of a request to the end of its answer.
     pub duration: Histogram,
     /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
@@ -178,11 +193,61 @@ impl Default for Meter {
             retries: Default::default(),
             in_flight: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            broken_off: AtomicU64::new(0),
+            paused_until_ms: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
         }
+    }
+}
+
+/// Milliseconds since the first look at this clock, which no change of the time of day moves.
+fn clock_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+/// Limits how many of a route's requests are at their second or third backend at once: when everything fails, clients try
+/// again too, and the product of both is what backends see.
+#[derive(Debug, Default)]
+pub struct RetryBudget {
+    under_way: AtomicU64,
+    exhausted: AtomicU64,
+}
+
+impl RetryBudget {
+    /// Second attempts per first one: so backends get at most 1.2 times the requests that clients send.
+    const PART: f64 = 0.2;
+
+    /// As many second attempts may always be under way: with little traffic a part of it would be less than one.
+    const FREE: u64 = 3;
+
+    /// Whether one more may be made, while so many requests are under way, second attempts included. If not, it is counted.
+    pub fn allows(&self, in_flight: u64) -> bool {
+        let retries = self.under_way.load(Relaxed);
+        let first = in_flight.saturating_sub(retries) as f64;
+        let allowed = retries < RetryBudget::FREE || (retries + 1) as f64 <= first * RetryBudget::PART;
+        if !allowed {
+            self.exhausted.fetch_add(1, Relaxed);
+        }
+        allowed
+    }
+
+    /// A second attempt begins.
+    pub fn enter(&self) {
+        self.under_way.fetch_add(1, Relaxed);
+    }
+
+    /// A second attempt has ended.
+    pub fn leave(&self) {
+        self.under_way.fetch_sub(1, Relaxed);
+    }
+
+    /// Attempts that were not made for want of budget.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted.load(Relaxed)
     }
 }
 
@@ -237,6 +302,34 @@ impl Meter {
         self.failures.fetch_add(1, Relaxed);
     }
 
+    /// Counts an answer that broke after it had begun.
+    pub fn broke_off(&self) {
+        self.broken_off.fetch_add(1, Relaxed);
+    }
+
+    /// Answers that broke after they had begun.
+    pub fn broken_off(&self) -> u64 {
+        self.broken_off.load(Relaxed)
+    }
+
+    /// The backend asks for no requests for so long.
+    pub fn pause(&self, time: Duration) {
+        self.paused_until_ms.store(clock_ms() + time.as_millis() as u64, Relaxed);
+    }
+
+    /// Whether the backend has asked for no requests now.
+    pub fn is_paused(&self) -> bool {
+        match self.paused_until_ms.load(Relaxed) {
+            // The usual case costs no look at the clock.
+            0 => false,
+            until if clock_ms() < until => true,
+            _ => {
+                self.paused_until_ms.store(0, Relaxed);
+                false
+            }
+        }
+    }
+
     /// Finished requests.
     pub fn requests(&self) -> u64 {
         self.codes.iter().map(|c| c.load(Relaxed)).sum()
@@ -275,6 +368,7 @@ pub struct Meters {
     // Only the control loop and exporters come here; the request path holds its meters by Arc.
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
+    budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
 }
 
 impl Meters {
@@ -288,6 +382,20 @@ impl Meters {
     pub fn all(&self) -> Vec<(MeterKey, Arc<Meter>)> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<_> = all.iter().map(|(key, meter)| (key.clone(), meter.clone())).collect();
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// The retry budget of a route, made when first asked for.
+    pub fn budget(&self, route: &RouteId) -> Arc<RetryBudget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.entry(route.clone()).or_default().clone()
+    }
+
+    /// Every retry budget, sorted by its route.
+    pub fn budgets(&self) -> Vec<(RouteId, Arc<RetryBudget>)> {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<_> = budgets.iter().map(|(id, budget)| (id.clone(), budget.clone())).collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
     }
@@ -430,6 +538,30 @@ mod tests {
         let counts: Vec<(String, u64)> = meter.by_code().collect();
         let expected = [("200", 1), ("418", 1), ("2xx", 1), ("5xx", 1), ("other", 2)];
         assert_eq!(counts, expected.map(|(label, n)| (label.to_owned(), n)));
+    }
+
+    #[test]
+    fn a_budget_is_a_fifth_of_the_first_attempts_and_at_least_three() {
+        let budget = RetryBudget::default();
+        for _ in 0..3 {
+            assert!(budget.allows(1));
+            budget.enter();
+        }
+        assert!(!budget.allows(22));
+        assert!(budget.allows(23), "20 first attempts");
+        assert_eq!(budget.exhausted(), 1);
+        budget.leave();
+        assert!(budget.allows(3));
+    }
+
+    #[test]
+    fn a_pause_ends() {
+        let meter = Meter::default();
+        assert!(!meter.is_paused());
+        meter.pause(Duration::from_secs(60));
+        assert!(meter.is_paused());
+        meter.pause(Duration::ZERO);
+        assert!(!meter.is_paused());
     }
 
     #[test]

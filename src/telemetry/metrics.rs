@@ -15,7 +15,7 @@ use crate::{
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
-        traffic::{Histogram, Meter, MeterKey},
+        traffic::{Histogram, Meter, MeterKey, RetryBudget},
     },
 };
 
@@ -24,6 +24,8 @@ use crate::{
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// What second attempts each route may have.
+    pub budgets: Vec<(RouteId, Arc<RetryBudget>)>,
     /// The last snapshot and decision of every route.
     pub routes: Vec<(Snapshot, Decision)>,
     /// What backends report of themselves; only those that are asked.
@@ -173,6 +175,21 @@ impl View {
             for (reason, count) in meter.by_retry_reason() {
                 retries.counter(with(name(key), "reason", reason.as_str()), count)?;
             }
+        }
+        let help = "Attempts at another backend that were not made because too many were under way";
+        let mut exhausted = family(encoder, "tradewind_retry_budget_exhausted", help, MetricType::Counter)?;
+        for (route, budget) in &self.budgets {
+            exhausted.counter(vec![("route", route.as_str())], budget.exhausted())?;
+        }
+        let help = "Answers that broke after they had begun";
+        let mut broken = family(encoder, "tradewind_answers_broken_off", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            broken.counter(name(key), meter.broken_off())?;
+        }
+        let help = "1 while the backend has asked for no requests (Retry-After)";
+        let mut paused = family(encoder, "tradewind_backend_paused", help, MetricType::Gauge)?;
+        for (key, meter) in self.backends_only() {
+            paused.gauge(name(key), f64::from(u8::from(meter.is_paused())))?;
         }
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::{
     cost::fees::Fees,
     model::{
         Backend, BackendId, HeaderMatch, HostPattern, ModelPattern, PathPattern, Policy, PolicyId, ProbeSpec,
-        Replicas, Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+        Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Slo, units::percent,
     },
 };
 
@@ -150,6 +150,11 @@ impl Rules<'_, '_> {
                     None,
                 );
             }
+            let silence_timeout = written.silence_timeout.as_ref().map(|time| time.0);
+            if let Some(time) = silence_timeout {
+                let at = [&path[..], &["silence_timeout"]].concat();
+                self.within(&at, time, Duration::from_millis(10)..=Duration::from_secs(24 * 3600));
+            }
             let tokens_per_request = written.tokens_per_request;
             routes.push(Arc::new(Route {
                 id: id.clone(),
@@ -158,6 +163,8 @@ impl Rules<'_, '_> {
                 backends,
                 policy,
                 slo,
+                retry: RetrySpec { on: written.retry_on.clone(), inference: written.retry_inference },
+                silence_timeout,
                 tokens_per_request,
             }));
         }

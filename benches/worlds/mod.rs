@@ -37,6 +37,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
             rise: 2,
             fall: 2,
         },
+        ejection: None,
         load: Default::default(),
     })
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind, RouteId,
-        Share, Timestamp, UnitCost,
+        BackendId, Cause, Decision, Ejected, Fallback, Health, InterruptionRate, Managed, OverrideKind,
+        RouteId, Share, Timestamp, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -70,6 +70,9 @@ pub struct BackendStatus {
     /// What the last failed probe said; absent while healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_error: Option<String>,
+    /// That it gets no requests because too many of them failed; absent if it may have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<Ejected>,
     /// What keeps it from serving, or from serving more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<Cause>,

@@ -10,7 +10,9 @@ use std::{net::SocketAddr, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use backend::{Accelerator, Architecture, Backend, Billing, Load, Managed, Probe, Replicas};
+pub(super) use backend::{
+    Accelerator, Architecture, Backend, Billing, Ejection, Load, Managed, Probe, Replicas,
+};
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 

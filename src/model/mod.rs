@@ -18,8 +18,8 @@ pub mod table;
 pub mod units;
 
 pub use backend::{
-    Accelerator, Backend, Cloud, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource, Node, Platform,
-    ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
+    Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource,
+    Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};
@@ -31,7 +31,9 @@ pub use route::{
 };
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;
-pub use snapshot::{BackendView, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot};
+pub use snapshot::{
+    BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
+};
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
 pub use units::{Ramp, Share, UsdPerHour};
 

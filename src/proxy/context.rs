@@ -175,7 +175,7 @@ impl Context {
             && self.lane().is_some_and(|lane| reason == RetryReason::Connect || lane.may_retry());
         // Without another one it stays: it is the one whose backend failed the request.
         if another && let Some(attempt) = self.attempt.take() {
-            attempt.meter.retried(reason);
+            attempt.meter.retried(reason, reason != RetryReason::Status || attempt.failed);
             self.budgeted = reason != RetryReason::Connect;
         }
         another

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::signals::{
     load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
-    traffic::{Outcome, RetryReason},
+    traffic::{CLIENT_LEFT, Outcome, RetryReason},
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -37,9 +37,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// How the content type of server-sent events begins.
 const SSE: &[u8] = b"text/event-stream";
-
-/// The status by which a request is counted whose client left before it was answered (nginx's convention).
-const CLIENT_LEFT: u16 = 499;
 
 /// Serves requests by the table.
 pub struct Handler {

@@ -3,6 +3,7 @@
 //! - [`prices`]: what a node costs, from AWS, Google Cloud and files; guarded against feeds that talk nonsense.
 //! - [`load`]: what backends report of themselves: ready replicas, queues, saturation.
 //! - [`notices`]: how often spot nodes are taken back, learned from the notices that arrive.
+//! - [`ejection`]: which backends answer their probes and fail their requests.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
@@ -11,6 +12,7 @@
 //! into a stated fallback.
 
 mod client;
+pub mod ejection;
 #[cfg(test)]
 mod fixture;
 pub mod load;

@@ -24,6 +24,10 @@ const CODES: [u16; 64] = [
     511,
 ];
 
+/// The status by which a request is counted whose client left before it was answered (nginx's convention). It says nothing
+/// about the backend.
+pub const CLIENT_LEFT: u16 = 499;
+
 /// Labels for codes that are not in [`CODES`], by hundreds; the last is for what is no status code at all.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 
@@ -175,6 +179,8 @@ pub struct Meter {
     retries: [AtomicU64; RetryReason::ALL.len()],
     in_flight: AtomicU64,
     failures: AtomicU64,
+    /// Failures since the last success.
+    in_a_row: AtomicU64,
     broken_off: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
@@ -193,6 +199,7 @@ impl Default for Meter {
             retries: Default::default(),
             in_flight: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            in_a_row: AtomicU64::new(0),
             broken_off: AtomicU64::new(0),
             paused_until_ms: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
@@ -290,16 +297,38 @@ impl Meter {
         self.codes[slot].fetch_add(1, Relaxed);
         if outcome.failed {
             self.failures.fetch_add(1, Relaxed);
+            self.in_a_row.fetch_add(1, Relaxed);
+        } else if outcome.code < CLIENT_LEFT && self.in_a_row.load(Relaxed) != 0 {
+            self.in_a_row.store(0, Relaxed);
         }
         self.duration.record(outcome.duration);
         self.bytes_received.fetch_add(outcome.bytes_received, Relaxed);
         self.bytes_sent.fetch_add(outcome.bytes_sent, Relaxed);
     }
 
-    /// Counts an attempt that failed here and is made elsewhere.
-    pub fn retried(&self, reason: RetryReason) {
+    /// Counts an attempt that is made elsewhere, and whether the backend failed it.
+    pub fn retried(&self, reason: RetryReason, failed: bool) {
         self.retries[reason as usize].fetch_add(1, Relaxed);
-        self.failures.fetch_add(1, Relaxed);
+        if failed {
+            self.failures.fetch_add(1, Relaxed);
+            self.in_a_row.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Attempts that have ended, and those that the backend failed.
+    pub fn attempts(&self) -> (u64, u64) {
+        let retried: u64 = self.retries.iter().map(|count| count.load(Relaxed)).sum();
+        (self.requests() + retried, self.failures.load(Relaxed))
+    }
+
+    /// Failures since the last success.
+    pub fn failures_in_a_row(&self) -> u64 {
+        self.in_a_row.load(Relaxed)
+    }
+
+    /// Begins to count failures in a row anew.
+    pub fn forgive(&self) {
+        self.in_a_row.store(0, Relaxed);
     }
 
     /// Counts an answer that broke after it had begun.

@@ -36,6 +36,8 @@ pub struct View {
     pub feeds: Vec<FeedStatus>,
     /// Moves by route and reason.
     pub shifts: Vec<(RouteId, &'static str, u64)>,
+    /// Whether each backend that may be ejected is, and how often it was.
+    pub ejections: Vec<(BackendId, bool, u64)>,
     /// Notices by backend and kind.
     pub notices: Vec<(BackendId, NoticeKind, u64)>,
     /// Overrides that hold.
@@ -226,6 +228,16 @@ impl View {
         for view in self.views() {
             let value = f64::from(u8::from(view.health == Health::Healthy));
             healthy.gauge(vec![("backend", view.backend.id.as_str())], value)?;
+        }
+        let help = "1 while the backend gets no requests because too many of them failed";
+        let mut ejected = family(encoder, "tradewind_backend_ejected", help, MetricType::Gauge)?;
+        for (backend, out, _) in &self.ejections {
+            ejected.gauge(vec![("backend", backend.as_str())], f64::from(u8::from(*out)))?;
+        }
+        let help = "How often the backend was taken out because too many of its requests failed";
+        let mut ejections = family(encoder, "tradewind_backend_ejections", help, MetricType::Counter)?;
+        for (backend, _, count) in &self.ejections {
+            ejections.counter(vec![("backend", backend.as_str())], *count)?;
         }
         let help = "Smoothed time to the first byte of a probe's answer, or to connect";
         let mut probe = family(encoder, "tradewind_probe_seconds", help, MetricType::Gauge)?;

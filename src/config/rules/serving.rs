@@ -19,8 +19,9 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, HeaderMatch, HostPattern, ModelPattern, PathPattern, Policy, PolicyId, ProbeSpec,
-        Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+        Backend, BackendId, EjectionSpec, HeaderMatch, HostPattern, ModelPattern, PathPattern, Policy,
+        PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo,
+        units::percent,
     },
 };
 
@@ -99,6 +100,7 @@ impl Rules<'_, '_> {
             managed,
             egress_usd_per_gb: written.egress_usd_per_gb,
             probe: self.probe(&path, &written.probe),
+            ejection: written.ejection.as_ref().map(|ejection| self.ejection(&path, ejection)),
             load: self.load(&path, written),
             id,
         }
@@ -125,6 +127,31 @@ impl Rules<'_, '_> {
         }
         let path = written.path.as_ref().map(|path| path.0.0.clone());
         ProbeSpec { path, interval, timeout, rise: written.rise, fall: written.fall }
+    }
+
+    fn ejection(&mut self, backend: &[&str], written: &schema::Ejection) -> EjectionSpec {
+        let (window, time, time_max) = (written.window.0, written.time.0, written.time_max.0);
+        let at = |key| [backend, &["ejection", key]].concat();
+        self.within(&at("window"), window, Duration::from_secs(1)..=Duration::from_secs(300));
+        self.within(&at("time"), time, Duration::from_millis(100)..=Duration::from_secs(24 * 3600));
+        if time > time_max {
+            let message =
+                format!("{} is more than `time_max` ({})", show_duration(time), show_duration(time_max));
+            self.error(&at("time"), message, None);
+        }
+        if written.error_rate.0 == Share::ZERO {
+            let hint = "every request fails by that measure";
+            self.error(&at("error_rate"), "found 0%, expected more".into(), Some(hint.into()));
+        }
+        EjectionSpec {
+            consecutive: written.consecutive,
+            error_rate: written.error_rate.0,
+            min_requests: written.min_requests,
+            window,
+            time,
+            time_max,
+            max_ejected: written.max_ejected.0,
+        }
     }
 
     pub(super) fn routes(

@@ -11,6 +11,8 @@ use std::{
 mod costs;
 #[path = "check/ejection.rs"]
 mod ejection;
+#[path = "check/limits.rs"]
+mod limits;
 #[path = "check/load.rs"]
 mod load;
 #[path = "check/models.rs"]
@@ -81,7 +83,7 @@ fn unknown_keys() {
     "#);
     assert_snapshot!(with("region", "zzz = 1\nregion"), @"
     t.toml:6:1: error: backends.a: unknown key `zzz`
-        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `ejection`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
+        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
     ");
     assert_snapshot!(with("[routes.chat]", "[route.chat]"), @r#"
     t.toml:15:2: error: unknown key `route`

@@ -37,6 +37,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
             rise: 2,
             fall: 2,
         },
+        limit: None,
         ejection: None,
         load: Default::default(),
     })
@@ -69,6 +70,7 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         policy: policy(),
         slo: Slo::default(),
         retry: Default::default(),
+        priority: Default::default(),
         silence_timeout: None,
         tokens_per_request: None,
     })

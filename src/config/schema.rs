@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use backend::{
-    Accelerator, Architecture, Backend, Billing, Ejection, Load, Managed, Probe, Replicas,
+    Accelerator, Architecture, Backend, Billing, Ejection, Limit, Load, Managed, Probe, Replicas,
 };
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
@@ -21,7 +21,8 @@ use super::{
     settings::{LogFormat, Role},
 };
 use crate::model::{
-    BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Ramp, RetryOn, RetrySpec, RouteId, Share,
+    BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Priority, Ramp, RetryOn, RetrySpec, RouteId,
+    Share,
 };
 
 const fn seconds(seconds: u64) -> Text<Duration> {
@@ -246,6 +247,11 @@ pub(super) struct Route {
     /// long as no answer has begun. Their bodies are read first, up to `listen.body_peek_max`.
     #[serde(default)]
     pub(super) retry_inference: bool,
+    /// Who may wait when backends with a `limit` are full, and who is refused first. A request may say so itself in
+    /// `x-priority`.
+    #[schemars(with = "String", extend("enum" = ["low", "normal", "high"]))]
+    #[serde(default)]
+    pub(super) priority: Priority,
     /// Longest silence of a backend: before its answer (then 504, or another backend) and within it (then the answer is
     /// broken off); at least 10ms. Without it, clients wait as long as they like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -413,6 +419,8 @@ mod tests {
         all_read::<Platform>("platform");
         all_read::<Protocol>("protocol");
         all_read::<ZonePrice>("zone_price");
+        let priority = &json_schema()["$defs"]["Route"]["properties"]["priority"]["enum"];
+        serde_json::from_value::<Vec<Priority>>(priority.clone()).expect("priority");
         let retry_on = &json_schema()["$defs"]["Route"]["properties"]["retry_on"]["items"]["enum"];
         serde_json::from_value::<Vec<RetryOn>>(retry_on.clone()).expect("retry_on");
     }

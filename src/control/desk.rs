@@ -161,6 +161,12 @@ impl Desk for Control {
             prices,
             feeds,
             shifts,
+            waiting: self
+                .publisher
+                .gates()
+                .into_iter()
+                .map(|(backend, gate)| (backend, gate.waiting(), gate.refused()))
+                .collect(),
             ejections: self.signals.ejection.all(),
             notices: lock(&self.intake).counts(),
             overrides: self.overrides.active(now),

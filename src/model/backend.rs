@@ -203,6 +203,17 @@ pub struct ProbeSpec {
     pub fall: u32,
 }
 
+/// How many requests may be under way at a backend, and how many may wait for a place there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitSpec {
+    /// Requests under way, of all routes.
+    pub max_in_flight: u64,
+    /// Requests that wait.
+    pub max_waiting: u64,
+    /// How long one waits at most.
+    pub wait_timeout: Duration,
+}
+
 /// When a backend gets no requests for a while because too many of them fail.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EjectionSpec {
@@ -320,6 +331,9 @@ pub struct Backend {
     pub egress_usd_per_gb: Option<f64>,
     /// How its health is probed.
     pub probe: ProbeSpec,
+    /// How much it is asked at once; `None` for no limit.
+    #[serde(default)]
+    pub limit: Option<LimitSpec>,
     /// When it gets no requests because too many of them fail; `None` for never.
     #[serde(default)]
     pub ejection: Option<EjectionSpec>,

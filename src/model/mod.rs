@@ -18,8 +18,8 @@ pub mod table;
 pub mod units;
 
 pub use backend::{
-    Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource,
-    Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
+    Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,
+    MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};
@@ -27,7 +27,7 @@ pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use route::{
-    HeaderMatch, HostPattern, ModelPattern, PathPattern, RetryOn, RetrySpec, Route, RouteMatch, Slo,
+    HeaderMatch, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec, Route, RouteMatch, Slo,
 };
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;

@@ -78,6 +78,42 @@ pub struct RouteMatch {
     pub headers: Vec<HeaderMatch>,
 }
 
+/// Who may wait when backends are full. The order is that of importance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Waits only while few others do.
+    Low,
+    /// Leaves some room for those that matter more.
+    #[default]
+    Normal,
+    /// Waits as long as there is room.
+    High,
+}
+
+impl Priority {
+    /// Every priority, in order.
+    pub const ALL: [Priority; 3] = [Priority::Low, Priority::Normal, Priority::High];
+
+    /// As the configuration, clients and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Low => "low",
+            Priority::Normal => "normal",
+            Priority::High => "high",
+        }
+    }
+
+    /// How many places of a queue it may take.
+    pub fn places(self, all: u64) -> u64 {
+        match self {
+            Priority::Low => all / 4,
+            Priority::Normal => all - all / 4,
+            Priority::High => all,
+        }
+    }
+}
+
 /// What of an attempt makes another one at another backend worth a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -160,6 +196,9 @@ pub struct Route {
     /// When they are sent to another backend.
     #[serde(default)]
     pub retry: RetrySpec,
+    /// Who may wait when backends are full, unless a request says otherwise.
+    #[serde(default)]
+    pub priority: Priority,
     /// Longest silence of a backend, before its answer and within it; `None` to wait as long as the client does.
     #[serde(default)]
     pub silence_timeout: Option<Duration>,

@@ -59,6 +59,7 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
             rise: 2,
             fall: 2,
         },
+        limit: None,
         ejection: None,
         load: Default::default(),
     };

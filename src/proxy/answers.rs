@@ -21,6 +21,8 @@ pub enum Refusal {
     NoRoute,
     /// No backend of the route may serve.
     NothingEligible,
+    /// Every backend has as many requests as it may have, and too many wait.
+    Overloaded,
     /// No connection to any backend could be made.
     Unreachable,
     /// The backend broke before it answered.
@@ -38,7 +40,7 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Refusal::NoRoute => 404,
-            Refusal::NothingEligible => 503,
+            Refusal::NothingEligible | Refusal::Overloaded => 503,
             Refusal::Unreachable | Refusal::Broken => 502,
             Refusal::Timeout => 504,
             Refusal::BadRequest => 400,
@@ -54,6 +56,11 @@ impl Refusal {
                 "service_unavailable",
                 "no_backend_available",
                 "No backend can serve this request now. Try again after the time in Retry-After.",
+            ),
+            Refusal::Overloaded => (
+                "service_unavailable",
+                "overloaded",
+                "Every backend is busy. Try again after the time in Retry-After.",
             ),
             Refusal::Unreachable => ("bad_gateway", "backend_unreachable", "No backend could be reached."),
             Refusal::Broken => {
@@ -84,7 +91,7 @@ impl Refusal {
         header.insert_header("content-type", "application/json")?;
         header.insert_header("content-length", body.len())?;
         header.insert_header("x-request-id", request_id)?;
-        if self == Refusal::NothingEligible {
+        if matches!(self, Refusal::NothingEligible | Refusal::Overloaded) {
             header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
         }
         let downstream = session.as_downstream_mut();

@@ -13,7 +13,8 @@ use pingora_proxy::Session;
 use super::{
     answers::Refusal,
     body::Peeked,
-    incoming::{Incoming, may_name_model},
+    gate::Pass,
+    incoming::{Incoming, may_name_model, priority},
     matcher::Found,
     pick::ATTEMPTS_MAX,
     table::{Alias, Lane, Table, Target},
@@ -45,6 +46,8 @@ pub struct Context {
 pub(super) struct Attempt {
     target: usize,
     pub(super) meter: Arc<Meter>,
+    /// Its place at a backend that has a limit.
+    _pass: Option<Pass>,
     /// The budget that it takes a part of, unless it is the first.
     budget: Option<Arc<RetryBudget>>,
     started: Instant,
@@ -112,8 +115,11 @@ impl Context {
             _ => false,
         };
         if may_name_model(session.req_header()) || (holds && !session.req_header().method.is_idempotent()) {
-            let peeked = Peeked::read(session, table.common.body_peek_max, holds).await?;
-            self.peeked = Some(Box::new(peeked));
+            // Counted as under way, so that a draining process waits for it.
+            table.unmatched.enter();
+            let peeked = Peeked::read(session, table.common.body_peek_max, holds).await;
+            table.unmatched.leave();
+            self.peeked = Some(Box::new(peeked?));
         }
         let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
         let request = Incoming::new(session.req_header(), &table.common).with_body(model);
@@ -182,25 +188,63 @@ impl Context {
     }
 
     /// Begins the next attempt at its backend; gives an address of it.
-    pub(super) fn begin_attempt(&mut self) -> Option<Box<HttpPeer>> {
-        let (target, mut peer, meter) = self.next_peer()?;
-        if let Some(peeked) = &mut self.peeked {
-            peeked.rewind();
+    ///
+    /// # Errors
+    /// When no backend may serve, or all that may have as much as they may have.
+    pub(super) async fn begin_attempt(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
+        let target = self.next_target().ok_or(Refusal::NothingEligible)?;
+        let (target, pass) = self.admit(target, head).await?;
+        let (table, lane) = self.found.as_ref().ok_or(Refusal::NothingEligible)?;
+        let lane = &table.lanes[*lane];
+        // The low bits of the position spread independently of the high ones, which chose the backend.
+        let turn = (self.position & 0xffff) as usize + self.attempts;
+        let mut peer = table.targets[target].peer(turn).ok_or(Refusal::NothingEligible)?;
+        if let Some(timeout) = lane.silence_timeout {
+            peer.options.read_timeout = Some(timeout);
         }
-        meter.enter();
-        let lane = self.lane()?;
         let budget = self.budgeted.then(|| lane.retry.budget.clone());
         if let Some(budget) = &budget {
             budget.enter();
         }
-        if let Some(timeout) = lane.silence_timeout {
-            peer.options.read_timeout = Some(timeout);
+        if let Some(peeked) = &mut self.peeked {
+            peeked.rewind();
         }
+        let meter = lane.meter(target).clone();
+        meter.enter();
+        // A wait for a place is not the backend's time.
+        let started = if self.attempts == 0 && pass.is_none() { self.started } else { Instant::now() };
         self.tried[self.attempts] = target;
         self.attempts += 1;
-        let started = if self.attempts == 1 { self.started } else { Instant::now() };
-        self.attempt = Some(Attempt { target, meter, budget, started, failed: false, first_byte: None });
-        Some(peer)
+        self.attempt =
+            Some(Attempt { target, meter, _pass: pass, budget, started, failed: false, first_byte: None });
+        Ok(peer)
+    }
+
+    /// A place at this backend, or at the best other one that has one free; else the next that is free at this one.
+    async fn admit(&self, target: usize, head: &RequestHeader) -> Result<(usize, Option<Pass>), Refusal> {
+        let Some((table, lane)) = &self.found else { return Err(Refusal::NothingEligible) };
+        let lane = &table.lanes[*lane];
+        let Some((limit, gate)) = &table.targets[target].limit else { return Ok((target, None)) };
+        if let Some(pass) = gate.enter(limit) {
+            return Ok((target, Some(pass)));
+        }
+        let others = lane.division.failover().iter().copied().filter(|other| {
+            *other != target
+                && !self.tried().contains(other)
+                && !lane.is_paused(*other)
+                && table.targets[*other].addresses() > 0
+        });
+        for other in others {
+            let Some((limit, gate)) = &table.targets[other].limit else { return Ok((other, None)) };
+            if let Some(pass) = gate.enter(limit) {
+                return Ok((other, Some(pass)));
+            }
+        }
+        // Counted as under way, so that a draining process waits for it.
+        lane.refused.enter();
+        let pass = gate.wait(limit, priority(head).unwrap_or(lane.priority)).await;
+        lane.refused.leave();
+        Ok((target, Some(pass.ok_or(Refusal::Overloaded)?)))
     }
 
     /// Whether the request may be sent again though a backend may have begun to work on it, and there is all to send.
@@ -219,15 +263,6 @@ impl Context {
         let (table, lane) = self.found.as_ref()?;
         let target = self.choose(table, &table.lanes[*lane])?;
         (table.targets[target].addresses() > 0).then_some(target)
-    }
-
-    /// The next attempt's backend, an address of it, and its counters.
-    fn next_peer(&self) -> Option<(usize, Box<HttpPeer>, Arc<Meter>)> {
-        let (table, lane) = self.found.as_ref()?;
-        let target = self.next_target()?;
-        // The low bits of the position spread independently of the high ones, which chose the backend.
-        let turn = (self.position & 0xffff) as usize + self.attempts;
-        Some((target, table.targets[target].peer(turn)?, table.lanes[*lane].meter(target).clone()))
     }
 
     /// Replaces the model that a header names.

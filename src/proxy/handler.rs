@@ -80,10 +80,10 @@ impl ProxyHttp for Handler {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        ctx.begin_attempt().ok_or_else(|| {
-            ctx.refusal = Some(Refusal::NothingEligible);
-            Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status()))
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        ctx.begin_attempt(session.req_header()).await.map_err(|refusal| {
+            ctx.refusal = Some(refusal);
+            Error::new(ErrorType::HTTPStatus(refusal.status()))
         })
     }
 

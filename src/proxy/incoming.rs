@@ -8,9 +8,13 @@ use super::{
     peek::Model,
     table::Common,
 };
+use crate::model::Priority;
 
 /// The client's name for a request, or ours.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How important a request is.
+const X_PRIORITY: HeaderName = HeaderName::from_static("x-priority");
 
 /// Longest request id that is passed on; a longer one is replaced.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -86,6 +90,12 @@ pub(super) fn may_name_model(head: &RequestHeader) -> bool {
     let json_suffix = essence.len().checked_sub(5).and_then(|at| essence.get(at..));
     essence.eq_ignore_ascii_case("application/json")
         || json_suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
+}
+
+/// How important a client says that its request is.
+pub(super) fn priority(head: &RequestHeader) -> Option<Priority> {
+    let said = head.headers.get(X_PRIORITY)?.to_str().ok()?;
+    Priority::ALL.into_iter().find(|priority| said.eq_ignore_ascii_case(priority.as_str()))
 }
 
 /// The client's request id, or a new one.

@@ -2,13 +2,14 @@
 //! knows no price and no rule.
 //!
 //! Read in this order: [`table`] (what it reads), [`incoming`] (what a request's head says), [`matcher`] (which route), [`peek`]
-//! and `body` (which model a body asks for), [`pick`] (which backend), `context` and [`handler`] (the phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
+//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
 //! and threads).
 
 pub mod answers;
 mod body;
 mod context;
 pub mod front;
+pub mod gate;
 pub mod handler;
 pub mod incoming;
 pub mod matcher;

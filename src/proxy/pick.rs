@@ -41,6 +41,11 @@ impl Division {
         Division { ends: ends.into(), failover: failover.into(), position: AtomicU32::new(phase) }
     }
 
+    /// Where to go when the first choice cannot be reached, best first.
+    pub fn failover(&self) -> &[usize] {
+        &self.failover
+    }
+
     /// Goes on where another division stands, so that replacing a table does not disturb the even spread.
     pub fn continue_from(&self, other: &Division) {
         self.position.store(other.position.load(Relaxed), Relaxed);

@@ -1,19 +1,23 @@
 //! The routing table as the request path reads it: everything that can be prepared beforehand is.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use pingora_core::{
     protocols::{ALPN, TcpKeepalive},
     upstreams::peer::HttpPeer,
     utils::tls::{WrappedX509, parse_x509},
 };
 
-use super::{matcher::Matcher, pick::Division};
+use super::{gate::Gate, matcher::Matcher, pick::Division};
 use crate::{
-    model::{Backend, BackendId, Endpoint, Protocol, RetryOn, RetrySpec, RouteId, RoutingTable},
+    model::{
+        Backend, BackendId, Endpoint, LimitSpec, Priority, Protocol, RetryOn, RetrySpec, RouteId,
+        RoutingTable,
+    },
     signals::{
         load::Tally,
         traffic::{Meter, Meters, RetryBudget},
@@ -51,6 +55,8 @@ pub struct Target {
     pub authority: HeaderValue,
     /// Where the reports of load go that its answers carry; `None` if none are read.
     pub tally: Option<Arc<Tally>>,
+    /// How much it is asked at once, and who is at it; `None` for no limit.
+    pub limit: Option<(LimitSpec, Arc<Gate>)>,
     /// One for each address.
     peers: Box<[HttpPeer]>,
 }
@@ -87,6 +93,8 @@ pub struct Lane {
     pub aliases: Option<AHashMap<String, Alias>>,
     /// When a request gets another attempt.
     pub retry: Retry,
+    /// Who of its requests may wait when backends are full, if they do not say so.
+    pub priority: Priority,
     /// Longest silence of a backend.
     pub silence_timeout: Option<Duration>,
 }
@@ -201,9 +209,12 @@ impl Table {
         }
     }
 
-    fn new(plan: &RoutingTable, meters: &Meters, common: Common, before: &Table) -> Table {
-        let targets: Box<[Target]> =
-            plan.backends.iter().map(|entry| target(&entry.backend, &entry.addresses, meters)).collect();
+    fn new(plan: &RoutingTable, meters: &Meters, gates: &Gates, common: Common, before: &Table) -> Table {
+        let targets: Box<[Target]> = plan
+            .backends
+            .iter()
+            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates))
+            .collect();
         let lanes = plan
             .routes
             .iter()
@@ -224,6 +235,7 @@ impl Table {
                     meters: own.into(),
                     refused: meters.get(Some(&id), None),
                     retry: Retry::new(&entry.route.retry, meters.budget(&id)),
+                    priority: entry.route.priority,
                     silence_timeout: entry.route.silence_timeout,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
                     id,
@@ -249,7 +261,7 @@ impl Alias {
     }
 }
 
-fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters) -> Target {
+fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters, gates: &Gates) -> Target {
     let header = |text: &str| {
         HeaderValue::from_str(text)
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
@@ -259,6 +271,7 @@ fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters) -> Targe
         id_header: header(backend.id.as_str()),
         authority: header(&backend.endpoint.authority()),
         tally: backend.load.orca.then(|| meters.tally(&backend.id)),
+        limit: backend.limit.clone().map(|limit| (limit, gates.get(&backend.id))),
         peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
     }
 }
@@ -289,12 +302,32 @@ fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
 pub struct Publisher {
     current: Arc<ArcSwap<Table>>,
     meters: Arc<Meters>,
+    gates: Gates,
+}
+
+/// The gates of all backends that have a limit.
+#[derive(Debug, Default)]
+struct Gates(Mutex<HashMap<BackendId, Arc<Gate>>>);
+
+impl Gates {
+    fn get(&self, backend: &BackendId) -> Arc<Gate> {
+        self.0.lock().entry(backend.clone()).or_default().clone()
+    }
 }
 
 impl Publisher {
+    /// The gates of backends that have, or had, a limit, sorted by name.
+    pub fn gates(&self) -> Vec<(BackendId, Arc<Gate>)> {
+        let mut all: Vec<_> =
+            self.gates.0.lock().iter().map(|(id, gate)| (id.clone(), gate.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
     /// Starts with a table in which nothing matches.
     pub fn new(meters: Arc<Meters>) -> Publisher {
-        Publisher { current: Arc::new(ArcSwap::from_pointee(Table::empty(&meters))), meters }
+        let current = Arc::new(ArcSwap::from_pointee(Table::empty(&meters)));
+        Publisher { current, meters, gates: Gates::default() }
     }
 
     /// What requests read.
@@ -310,7 +343,7 @@ impl Publisher {
     /// Requests that arrive from now on see `plan`; those under way keep what they have.
     pub fn publish(&self, plan: &RoutingTable, common: Common) {
         let before = self.current.load();
-        let table = Table::new(plan, &self.meters, common, &before);
+        let table = Table::new(plan, &self.meters, &self.gates, common, &before);
         self.current.store(Arc::new(table));
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, RouteId, Snapshot},
+    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, RouteId, Snapshot},
     signals::{
         load::LoadStatus,
         notices::NoticeKind,
@@ -38,6 +38,8 @@ pub struct View {
     pub shifts: Vec<(RouteId, &'static str, u64)>,
     /// Whether each backend that may be ejected is, and how often it was.
     pub ejections: Vec<(BackendId, bool, u64)>,
+    /// Requests that wait at each backend with a limit, and those that were refused, by priority.
+    pub waiting: Vec<(BackendId, u64, [u64; Priority::ALL.len()])>,
     /// Notices by backend and kind.
     pub notices: Vec<(BackendId, NoticeKind, u64)>,
     /// Overrides that hold.
@@ -238,6 +240,19 @@ impl View {
         let mut ejections = family(encoder, "tradewind_backend_ejections", help, MetricType::Counter)?;
         for (backend, _, count) in &self.ejections {
             ejections.counter(vec![("backend", backend.as_str())], *count)?;
+        }
+        let help = "Requests that wait here for a place at a backend with a limit";
+        let mut waiting = family(encoder, "tradewind_requests_waiting", help, MetricType::Gauge)?;
+        for (backend, count, _) in &self.waiting {
+            waiting.gauge(vec![("backend", backend.as_str())], *count as f64)?;
+        }
+        let help = "Requests that were refused because every backend was full";
+        let mut shed = family(encoder, "tradewind_requests_shed", help, MetricType::Counter)?;
+        for (backend, _, refused) in &self.waiting {
+            for (priority, count) in Priority::ALL.into_iter().zip(refused) {
+                let labels = vec![("backend", backend.as_str()), ("priority", priority.as_str())];
+                shed.counter(labels, *count)?;
+            }
         }
         let help = "Smoothed time to the first byte of a probe's answer, or to connect";
         let mut probe = family(encoder, "tradewind_probe_seconds", help, MetricType::Gauge)?;

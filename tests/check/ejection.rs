@@ -19,7 +19,12 @@ fn ejection() {
     t.toml:7:27: error: backends.a.ejection.consecutive: found 0, expected at least 1
         hint: Requests in a row that fail.
     ");
-    assert_snapshot!(backend("window = \"10m\", time = \"10m\", error_rate = 0"), @"");
+    assert_snapshot!(backend("window = \"10m\", time = \"10m\", error_rate = 0"), @"
+    t.toml:7:23: error: backends.a.ejection.window: found 10m, expected 1s to 5m
+    t.toml:7:37: error: backends.a.ejection.time: 10m is more than `time_max` (5m)
+    t.toml:7:57: error: backends.a.ejection.error_rate: found 0%, expected more
+        hint: every request fails by that measure
+    ");
     assert_snapshot!(backend("window = \"10m\", time = \"10m\", max_ejected = \"150%\""), @r#"
     t.toml:7:58: error: backends.a.ejection.max_ejected: `150%` is not a share: expected "0%" to "100%", or 0 to 1
         hint: write it like "15%" or "0.15"

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, EjectionSpec, HeaderMatch, HostPattern, ModelPattern, PathPattern, Policy,
-        PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo,
+        Backend, BackendId, EjectionSpec, HeaderMatch, HostPattern, LimitSpec, ModelPattern, PathPattern,
+        Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo,
         units::percent,
     },
 };
@@ -100,6 +100,7 @@ impl Rules<'_, '_> {
             managed,
             egress_usd_per_gb: written.egress_usd_per_gb,
             probe: self.probe(&path, &written.probe),
+            limit: written.limit.as_ref().map(|limit| self.limit(&path, limit)),
             ejection: written.ejection.as_ref().map(|ejection| self.ejection(&path, ejection)),
             load: self.load(&path, written),
             id,
@@ -127,6 +128,14 @@ impl Rules<'_, '_> {
         }
         let path = written.path.as_ref().map(|path| path.0.0.clone());
         ProbeSpec { path, interval, timeout, rise: written.rise, fall: written.fall }
+    }
+
+    fn limit(&mut self, backend: &[&str], written: &schema::Limit) -> LimitSpec {
+        let wait_timeout = written.wait_timeout.0;
+        let path = [backend, &["limit", "wait_timeout"]].concat();
+        self.within(&path, wait_timeout, Duration::from_millis(10)..=Duration::from_secs(3600));
+        let schema::Limit { max_in_flight, max_waiting, .. } = *written;
+        LimitSpec { max_in_flight, max_waiting, wait_timeout }
     }
 
     fn ejection(&mut self, backend: &[&str], written: &schema::Ejection) -> EjectionSpec {
@@ -191,6 +200,7 @@ impl Rules<'_, '_> {
                 policy,
                 slo,
                 retry: RetrySpec { on: written.retry_on.clone(), inference: written.retry_inference },
+                priority: written.priority,
                 silence_timeout,
                 tokens_per_request,
             }));

@@ -47,6 +47,9 @@ pub(in crate::config) struct Backend {
     /// How its health is probed.
     #[serde(default)]
     pub(in crate::config) probe: Probe,
+    /// How many requests may be under way there at once, of all routes; more go elsewhere, wait, or are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) limit: Option<Limit>,
     /// When it gets no requests for a while because too many of them fail, though its probes succeed; `{}` for the values
     /// below. Without it, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +97,24 @@ impl Default for Probe {
     fn default() -> Probe {
         Probe { path: None, interval: seconds(5), timeout: None, rise: 2, fall: 2 }
     }
+}
+
+/// How many requests may be under way at a backend, and how many may wait.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "max_in_flight": 200 }]))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Limit {
+    /// Requests under way.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) max_in_flight: u64,
+    /// Requests that may wait for a place when no other backend has one either: those of high priority for each, normal ones
+    /// for three quarters, low ones for a quarter.
+    #[schemars(range(min = 0, max = 100_000))]
+    #[serde(default)]
+    pub(in crate::config) max_waiting: u64,
+    /// How long one waits at most; at most 1h.
+    #[serde(default = "five_seconds")]
+    pub(in crate::config) wait_timeout: Text<Duration>,
 }
 
 /// When a backend gets no requests for a while. A request fails by an answer of 500 or above, a connection that is not made or

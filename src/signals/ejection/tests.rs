@@ -48,6 +48,7 @@ impl World {
             policy: Arc::new(worlds::policy()),
             slo: Slo::default(),
             retry: Default::default(),
+            priority: Default::default(),
             silence_timeout: None,
             tokens_per_request: None,
         })];

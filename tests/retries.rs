@@ -203,7 +203,7 @@ fn events_that_break_off_end_with_an_error() {
             let mut body = connection.send_request(request).await.unwrap().into_body();
             let mut text = String::new();
             while let Some(Ok(frame)) = body.frame().await {
-                text += &String::from_utf8(frame.into_data().unwrap_or_default().to_vec()).unwrap();
+                text += std::str::from_utf8(&frame.into_data().unwrap_or_default()).unwrap();
             }
             text
         });

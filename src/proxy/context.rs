@@ -19,7 +19,10 @@ use super::{
     pick::ATTEMPTS_MAX,
     table::{Alias, Lane, Table, Target},
 };
-use crate::signals::traffic::{Meter, RetryBudget, RetryReason};
+use crate::signals::{
+    budget::RetryBudget,
+    traffic::{Meter, RetryReason},
+};
 
 /// What is known about a request under way.
 pub struct Context {

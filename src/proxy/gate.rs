@@ -141,18 +141,17 @@ mod tests {
         assert_eq!(started.elapsed(), limit.wait_timeout);
         let wait = |priority| {
             let (gate, limit) = (gate.clone(), limit.clone());
-            async move {
-                let waiting = tokio::spawn(async move { gate.wait(&limit, priority).await.is_some() });
-                tokio::task::yield_now().await;
-                waiting
-            }
+            tokio::spawn(async move { gate.wait(&limit, priority).await.is_some() })
         };
-        let _one = wait(Priority::Low).await;
-        assert!(!wait(Priority::Low).await.await.unwrap(), "a quarter is taken");
-        let _others = (wait(Priority::Normal).await, wait(Priority::Normal).await);
-        assert!(!wait(Priority::Normal).await.await.unwrap(), "three quarters are taken");
-        let _last = wait(Priority::High).await;
-        assert!(!wait(Priority::High).await.await.unwrap(), "it is full");
+        let _one = wait(Priority::Low);
+        tokio::task::yield_now().await;
+        assert!(!wait(Priority::Low).await.unwrap(), "a quarter is taken");
+        let _others = [wait(Priority::Normal), wait(Priority::Normal)];
+        tokio::task::yield_now().await;
+        assert!(!wait(Priority::Normal).await.unwrap(), "three quarters are taken");
+        let _last = wait(Priority::High);
+        tokio::task::yield_now().await;
+        assert!(!wait(Priority::High).await.unwrap(), "it is full");
         assert_eq!(gate.refused(), [2, 1, 1]);
     }
 }

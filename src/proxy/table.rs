@@ -19,8 +19,9 @@ use crate::{
         RoutingTable,
     },
     signals::{
+        budget::RetryBudget,
         load::Tally,
-        traffic::{Meter, Meters, RetryBudget},
+        traffic::{Meter, Meters},
     },
 };
 

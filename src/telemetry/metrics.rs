@@ -12,10 +12,11 @@ use prometheus_client::{
 use crate::{
     model::{BackendId, Decision, Health, Override, OverrideKind, Priority, RouteId, Snapshot},
     signals::{
+        budget::RetryBudget,
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
-        traffic::{Histogram, Meter, MeterKey, RetryBudget},
+        traffic::{Histogram, Meter, MeterKey},
     },
 };
 

@@ -47,6 +47,7 @@ fn snapshot(route: usize, backends: usize, now: Timestamp) -> Snapshot {
                 probe: None,
                 live: Live::default(),
                 load: LoadReport::default(),
+                ejected: None,
                 leaving: Share::ZERO,
                 load_elsewhere_rps: 0.0,
                 resolved: true,

@@ -6,7 +6,7 @@ use divan::{Bencher, black_box};
 use pingora_http::RequestHeader;
 use tradewind::{
     model::{Backend, BackendEntry, RouteEntry, RoutingTable},
-    proxy::{Publisher, handler::Incoming},
+    proxy::{Common, Publisher, incoming::Incoming, matcher::Found},
     signals::traffic::Meters,
 };
 
@@ -46,14 +46,16 @@ fn table(routes: usize, backends: usize) -> RoutingTable {
 #[divan::bench(args = [1, 10, 100, 1000], sample_size = 1000)]
 fn route_match_to_peer(bencher: Bencher<'_, '_>, routes: usize) {
     let publisher = Publisher::new(Arc::new(Meters::default()));
-    publisher.publish(&table(routes, 50), false);
+    publisher.publish(&table(routes, 50), Common::default());
     let tables = publisher.current();
     let path = format!("/model-{}/v1/chat/completions", routes / 2);
     let mut request = RequestHeader::build("POST", path.as_bytes(), None).expect("a valid request");
     request.insert_header("host", "api.example.com").expect("a valid header");
     bencher.bench_local(|| {
         let table = tables.load();
-        let lane = &table.lanes[table.matcher.find(&Incoming(black_box(&request))).expect("a route")];
+        let found = table.matcher.find(&Incoming::new(black_box(&request), &table.common));
+        let Some(Found::Route(lane)) = found else { panic!("no route") };
+        let lane = &table.lanes[lane];
         let position = lane.division.next_position();
         let target = lane.division.at(position).expect("a backend");
         // Dropped here, as a request does: keeping a thousand of them would measure the growth of the heap.

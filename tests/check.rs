@@ -9,8 +9,16 @@ use std::{
 
 #[path = "check/costs.rs"]
 mod costs;
+#[path = "check/ejection.rs"]
+mod ejection;
+#[path = "check/limits.rs"]
+mod limits;
 #[path = "check/load.rs"]
 mod load;
+#[path = "check/models.rs"]
+mod models;
+#[path = "check/retries.rs"]
+mod retries;
 #[path = "check/rules.rs"]
 mod rules;
 
@@ -75,7 +83,7 @@ fn unknown_keys() {
     "#);
     assert_snapshot!(with("region", "zzz = 1\nregion"), @"
     t.toml:6:1: error: backends.a: unknown key `zzz`
-        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
+        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
     ");
     assert_snapshot!(with("[routes.chat]", "[route.chat]"), @r#"
     t.toml:15:2: error: unknown key `route`
@@ -122,7 +130,7 @@ fn missing_keys() {
         hint: Where it is reached. Without a path: requests keep their own. (write it like "https://llama.example.com" or "http://10.0.0.7:8000")
     "#);
     assert_snapshot!(with("{ path = \"/v1/*\" }", "{}"), @r#"
-    t.toml:16:1: error: routes.chat.match: found 0 keys, expected at least one of `host`, `path`, `header`
+    t.toml:16:1: error: routes.chat.match: found 0 keys, expected at least one of `host`, `path`, `model`, `header`
         hint: write it like { path = "/v1/*" }
     "#);
     assert_snapshot!(and("[admin]\ntokens = [{ name = \"x\", role = \"viewer\", value = { env = \"A\", file = \"b\" } }]"), @r#"
@@ -220,10 +228,6 @@ fn what_a_later_version_knows() {
     assert_snapshot!(and("[state]\nurl = \"s3://bucket/tradewind\""), @r#"
     t.toml:19:1: error: state: unknown key `url`
         hint: this version keeps its state in a directory: use `dir`
-    "#);
-    assert_snapshot!(with("{ path = ", "{ model = \"llama\", path = "), @r#"
-    t.toml:16:11: error: routes.chat.match: unknown key `model`
-        hint: this version matches requests by `host`, `path` and `header`
     "#);
 }
 
@@ -602,6 +606,10 @@ fn reference(root: &Value, schema: &Value, path: &str, lines: &mut String) {
             }
             (Some("date-time"), _) => "time".into(),
             (_, Some(kind)) => kind.replace("object", "table"),
+            _ if about["anyOf"][1]["type"] == "array" => {
+                let format = about["anyOf"][0]["format"].as_str().unwrap_or_default();
+                format!("{}, or an array of them", format.trim_start_matches("tradewind-").replace('-', " "))
+            }
             _ => "string".into(),
         };
         let options: Vec<&str> = ["enum", "oneOf"]

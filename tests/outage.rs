@@ -100,6 +100,7 @@ impl World {
                 probe: None,
                 live: Live::default(),
                 load: LoadReport::default(),
+                ejected: None,
                 leaving: Share::ZERO,
                 load_elsewhere_rps: 0.0,
                 resolved: true,

@@ -37,6 +37,8 @@ pub fn backend(n: usize) -> Arc<Backend> {
             rise: 2,
             fall: 2,
         },
+        limit: None,
+        ejection: None,
         load: Default::default(),
     })
 }
@@ -61,12 +63,17 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         matches: RouteMatch {
             host: HostPattern::Any,
             path: PathPattern::Prefix(format!("/model-{n}/v1")),
+            models: Vec::new(),
             headers: Vec::new(),
         },
+        aliases: Default::default(),
         backends: backends.iter().map(|backend| backend.id.clone()).collect(),
         policy: policy(),
         slo: Slo::default(),
         shadow: Vec::new(),
+        retry: Default::default(),
+        priority: Default::default(),
+        silence_timeout: None,
         tokens_per_request: None,
     })
 }

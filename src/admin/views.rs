@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     model::{
-        BackendId, BindingCost, Cause, Decision, Fallback, Health, InterruptionRate, Managed, OverrideKind,
-        PolicyId, Redundancy, RouteId, Share, Timestamp, UnitCost,
+        BackendId, BindingCost, Cause, Decision, Ejected, Fallback, Health, InterruptionRate, Managed,
+        OverrideKind, PolicyId, Redundancy, RouteId, Share, Timestamp, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -106,6 +106,9 @@ pub struct BackendStatus {
     /// What the last failed probe said; absent while healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_error: Option<String>,
+    /// That it gets no requests because too many of them failed; absent if it may have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<Ejected>,
     /// What keeps it from serving, or from serving more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limited_by: Option<Cause>,

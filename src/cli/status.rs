@@ -165,7 +165,9 @@ fn health_cell(health: Health) -> Cell {
 
 /// What keeps a backend from serving more, with the probe's own words.
 fn backend_note(backend: &BackendStatus) -> Option<String> {
-    match (backend.limited_by, backend.limited_by_rule.as_ref().or(backend.health_error.as_ref())) {
+    let ejected = backend.ejected.as_ref().map(|out| &out.why);
+    let detail = backend.limited_by_rule.as_ref().or(ejected).or(backend.health_error.as_ref());
+    match (backend.limited_by, detail) {
         (Some(cause), Some(detail)) => Some(format!("{cause} ({detail})")),
         (Some(cause), None) => Some(cause.to_string()),
         (None, Some(detail)) => Some(detail.clone()),
@@ -222,6 +224,7 @@ mod tests {
             target_share: share,
             health: Health::Healthy,
             health_error: None,
+            ejected: None,
             limited_by: None,
             limited_by_rule: None,
             latency_p50_seconds: Some(0.12),
@@ -240,6 +243,7 @@ mod tests {
         let dead = BackendStatus {
             health: Health::Unhealthy,
             health_error: Some("connection refused".into()),
+            ejected: None,
             limited_by: Some(crate::model::Cause::Unhealthy),
             latency_p50_seconds: None,
             latency_p95_seconds: None,

@@ -69,7 +69,7 @@ impl<'a> Walk<'a, '_> {
         found: &Spanned<DeValue<'_>>,
         key: Range<usize>,
     ) -> Option<Value> {
-        let schema = self.branch(self.resolve(property), found.get_ref().is_table());
+        let schema = self.branch(self.resolve(property), found.get_ref());
         let span = if found.get_ref().is_table() { key } else { found.span() };
         self.checked.spans.insert(self.path.clone(), span.clone());
         match (found.get_ref(), schema["type"].as_str()) {
@@ -182,10 +182,16 @@ impl<'a> Walk<'a, '_> {
         (kept.len() == items.len()).then_some(Value::Array(kept))
     }
 
-    /// Of a value that may be written as a text or as a table, the form that was meant.
-    fn branch(&self, schema: &'a Value, is_table: bool) -> &'a Value {
+    /// Of a value that may be written in several ways, as a text, a list or a table, the form that was meant.
+    fn branch(&self, schema: &'a Value, found: &DeValue<'_>) -> &'a Value {
         let mut forms = schema["anyOf"].as_array().into_iter().flatten().map(|form| self.resolve(form));
-        forms.find(|form| (form["type"] == "object") == is_table).unwrap_or(schema)
+        let is_single = |form: &&Value| form["type"] != "object" && form["type"] != "array";
+        let meant = match found {
+            DeValue::Table(_) => forms.clone().find(|form| form["type"] == "object"),
+            DeValue::Array(_) => forms.clone().find(|form| form["type"] == "array"),
+            _ => None,
+        };
+        meant.or_else(|| forms.find(is_single)).unwrap_or(schema)
     }
 
     fn resolve(&self, schema: &'a Value) -> &'a Value {
@@ -317,7 +323,9 @@ fn in_range(schema: &Value, number: f64) -> Result<(), Misfit> {
 fn not_in_this_version(path: &[String], key: &str) -> Option<&'static str> {
     match (path.first().map(String::as_str), path.len(), key) {
         (Some("state"), 1, "url") => Some("this version keeps its state in a directory: use `dir`"),
-        (Some("routes"), 3, "model") => Some("this version matches requests by `host`, `path` and `header`"),
+        (Some("routes"), 2, "ttfb_timeout" | "idle_timeout") => {
+            Some("this version times the wait for an answer and the gaps in it alike: use `silence_timeout`")
+        }
         _ => None,
     }
 }

@@ -11,10 +11,10 @@ use serde::{
     ser::SerializeMap,
 };
 
-pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ProbePath, ServerUrl, ServiceUrl};
+pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerUrl, ServiceUrl};
 
 use crate::model::{
-    BackendId, Endpoint, HostPattern, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
+    BackendId, Endpoint, HostPattern, ModelPattern, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
 };
 
 /// The longest duration accepted. Nothing that Tradewind waits for takes a month; a longer one is a slip of the unit.
@@ -64,6 +64,40 @@ impl<T: Leaf> JsonSchema for Text<T> {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let kind = if T::NUMBER { serde_json::json!(["string", "number"]) } else { "string".into() };
         json_schema!({ "type": kind, "format": T::FORMAT, "examples": T::EXAMPLES })
+    }
+}
+
+/// One leaf, or a list of them.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+#[serde(bound(deserialize = "T: Leaf", serialize = "T: Leaf"))]
+pub(super) enum OneOrMany<T> {
+    // First: a leaf would take the text of a list for its own.
+    Many(Vec<Text<T>>),
+    One(Text<T>),
+}
+
+impl<T> OneOrMany<T> {
+    pub(super) fn all(&self) -> &[Text<T>] {
+        match self {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+impl<T: Leaf> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany_{}", T::FORMAT).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = Text::<T>::json_schema(generator);
+        // Each of a route's patterns is a condition of its own to the request path.
+        let many = json_schema!({ "type": "array", "items": one, "minItems": 1, "maxItems": 100 });
+        json_schema!({ "anyOf": [one, many] })
     }
 }
 
@@ -150,6 +184,9 @@ formats!(
     ServerUrl,
     HostPattern,
     PathPattern,
+    ModelPattern,
+    ModelName,
+    ByteSize,
     HeaderName,
     HeaderValue,
     LogFilter
@@ -265,6 +302,32 @@ impl Leaf for Rate {
     }
 }
 
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct ByteSize(pub(super) u64);
+
+impl ByteSize {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+}
+
+impl Leaf for ByteSize {
+    const FORMAT: &'static str = "tradewind-byte-size";
+    const EXAMPLES: &'static [&'static str] = &["1MiB", "256KiB"];
+    const NUMBER: bool = true;
+    fn parse(text: &str) -> Result<Self, String> {
+        let unit = ByteSize::UNITS.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?, *bytes)));
+        let (number, bytes) = unit.unwrap_or((text, 1));
+        let number = number.trim_end().parse::<u64>().ok().filter(|_| !number.starts_with('+'));
+        number.and_then(|number| number.checked_mul(bytes)).map(ByteSize).ok_or_else(|| {
+            format!("`{text}` is not a size: expected whole bytes, or a number with KiB, MiB or GiB")
+        })
+    }
+    fn show(&self) -> String {
+        let whole = ByteSize::UNITS.iter().find(|(_, bytes)| self.0 > 0 && self.0.is_multiple_of(*bytes));
+        whole.map_or_else(|| self.0.to_string(), |(name, bytes)| format!("{}{name}", self.0 / bytes))
+    }
+}
+
 impl Leaf for SocketAddr {
     const FORMAT: &'static str = "tradewind-socket-address";
     const EXAMPLES: &'static [&'static str] = &["0.0.0.0:8080", "[::1]:9901"];
@@ -354,6 +417,14 @@ mod tests {
         refuses::<Duration>(&[
             "", "5", "-5s", "5 s", "5sec", "s", "1m1h", "1s1s", "31d", "1e9s", "NaNs", "..s", "٣s",
         ]);
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(ByteSize::parse("1 MiB"), Ok(ByteSize(1 << 20)));
+        assert_eq!(ByteSize(1536).show(), "1536");
+        round_trips::<ByteSize>(&["0", "1", "1023", "1024", "64KiB", "3GiB", "1536KiB"]);
+        refuses::<ByteSize>(&["", "-1", "+1", "1.5MiB", "1MB", "MiB", "99999999999GiB"]);
     }
 
     #[test]

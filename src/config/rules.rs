@@ -17,11 +17,16 @@ use super::{
     check::{Checked, KeyPath, dotted},
     faults::{Collector, Severity},
     files,
-    leaf::{Text, show_duration},
+    leaf::{Leaf, Text, show_duration},
     schema::{self, Document},
     settings::{Admin, Https, Listen, Location, Log, Settings, Tls, Token},
 };
 use crate::model::PolicyId;
+
+/// Bounds of `body_peek_max`, in bytes: below the lower one hardly a request would fit; the upper one times a few hundred
+/// requests under way is all the memory of a large machine.
+const BODY_PEEK_MIN: u64 = 1 << 10;
+const BODY_PEEK_MAX: u64 = 64 << 20;
 
 /// Where a relative path starts, for someone whose file was not found.
 const PATH_HINT: &str = "relative paths start at the directory of this file";
@@ -103,9 +108,17 @@ impl Rules<'_, '_> {
             let Tls { cert, key } = self.key_pair(&["listen", "https"], &https.cert, &https.key);
             Https { addr: https.addr.0, cert, key }
         });
+        let body_peek_max = listen.body_peek_max.0.0;
+        if !(BODY_PEEK_MIN..=BODY_PEEK_MAX).contains(&body_peek_max) {
+            let found = listen.body_peek_max.0.show();
+            let message = format!("found {found}, expected 1KiB to 64MiB");
+            self.error(&["listen", "body_peek_max"], message, None);
+        }
         Listen {
             http: listen.http.as_ref().map(|addr| addr.0),
             https,
+            body_peek_max: usize::try_from(body_peek_max).unwrap_or(usize::MAX),
+            model_header: listen.model_header.0.0.clone(),
             threads: listen.threads,
             expose_routing: listen.expose_routing,
             drain_timeout: listen.drain_timeout.0,

@@ -10,15 +10,20 @@ use std::{net::SocketAddr, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub(super) use backend::{Accelerator, Architecture, Backend, Billing, Load, Managed, Probe, Replicas};
+pub(super) use backend::{
+    Accelerator, Architecture, Backend, Billing, Ejection, Limit, Load, Managed, Probe, Replicas,
+};
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 
 use super::{
-    leaf::{HeaderName, HeaderValue, LogFilter, Named, Text},
+    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, Text},
     settings::{LogFormat, Role},
 };
-use crate::model::{BackendId, HostPattern, PathPattern, PolicyId, Ramp, RouteId, Share};
+use crate::model::{
+    BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Priority, Ramp, RetryOn, RetrySpec, RouteId,
+    Share,
+};
 
 const fn seconds(seconds: u64) -> Text<Duration> {
     Text(Duration::from_secs(seconds))
@@ -73,11 +78,24 @@ pub(super) struct Listen {
     pub(super) expose_routing: bool,
     /// How long requests in flight may take to end once the process was told to stop.
     pub(super) drain_timeout: Text<Duration>,
+    /// Longest body that is read to find the model of a request, where a route asks for it; 1 KiB to 64 MiB. So much may be
+    /// held of each request under way.
+    pub(super) body_peek_max: Text<ByteSize>,
+    /// Header in which a client may name the model instead.
+    pub(super) model_header: Text<HeaderName>,
 }
 
 impl Default for Listen {
     fn default() -> Listen {
-        Listen { http: None, https: None, threads: None, expose_routing: false, drain_timeout: seconds(60) }
+        Listen {
+            http: None,
+            https: None,
+            threads: None,
+            expose_routing: false,
+            drain_timeout: seconds(60),
+            body_peek_max: Text(ByteSize(1 << 20)),
+            model_header: Text(HeaderName("x-model".into())),
+        }
     }
 }
 
@@ -206,6 +224,11 @@ impl Default for Log {
 pub(super) struct Route {
     /// Which requests. Where several routes match, the more specific one counts.
     pub(super) r#match: Match,
+    /// Models by the names that clients use, and the names that the backends know them by: the request is sent on with the
+    /// latter. `match` sees the name that the client used.
+    #[schemars(extend("maxProperties" = 1000, "examples" = [{ "gpt-4o": "llama-3-8b" }]))]
+    #[serde(default, skip_serializing_if = "no_names")]
+    pub(super) models: Named<ModelName, Text<ModelName>>,
     /// Names of the backends that may serve them. Without known prices, the first one serves.
     #[schemars(length(min = 1, max = 1000), extend("examples" = [["eks-use1", "gke-usc1"]]))]
     pub(super) backends: Vec<Text<BackendId>>,
@@ -219,10 +242,45 @@ pub(super) struct Route {
     /// What the requests are promised.
     #[serde(default, skip_serializing_if = "Slo::is_empty")]
     pub(super) slo: Slo,
+    /// After what a request is sent to another backend, at most twice: no connection (`connect`), a connection that broke
+    /// (`reset`) or a backend that was silent for too long (`timeout`) before an answer began, or a status.
+    #[schemars(schema_with = "retry_on")]
+    #[serde(default = "default_retry_on")]
+    pub(super) retry_on: Vec<RetryOn>,
+    /// Send also requests to another backend that one may have begun to work on and that are not idempotent, such as POST, as
+    /// long as no answer has begun. Their bodies are read first, up to `listen.body_peek_max`.
+    #[serde(default)]
+    pub(super) retry_inference: bool,
+    /// Who may wait when backends with a `limit` are full, and who is refused first. A request may say so itself in
+    /// `x-priority`.
+    #[schemars(with = "String", extend("enum" = ["low", "normal", "high"]))]
+    #[serde(default)]
+    pub(super) priority: Priority,
+    /// Longest silence of a backend: before its answer (then 504, or another backend) and within it (then the answer is
+    /// broken off); at least 10ms. Without it, clients wait as long as they like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) silence_timeout: Option<Text<Duration>>,
     /// Tokens of a request on average, prompt and answer together: with it, costs are shown per million tokens too.
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tokens_per_request: Option<f64>,
+}
+
+fn retry_on(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "items": { "type": "string", "enum": ["connect", "reset", "timeout", "429", "500", "502", "503", "504"] },
+        "examples": [["connect", "reset", "timeout", "502", "503"]],
+    })
+}
+
+fn default_retry_on() -> Vec<RetryOn> {
+    RetrySpec::default().on
+}
+
+fn no_names(models: &Named<ModelName, Text<ModelName>>) -> bool {
+    models.0.is_empty()
 }
 
 fn default_policy() -> Text<PolicyId> {
@@ -240,6 +298,10 @@ pub(super) struct Match {
     /// Path; `/v1/*` is `/v1` and every path below it, by whole segments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) path: Option<Text<PathPattern>>,
+    /// Model that the request asks for, in its JSON body or in the header `listen.model_header`; one, or a list of which one
+    /// must be asked for. `llama-*` is every name that begins so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) model: Option<OneOrMany<ModelPattern>>,
     /// Headers that must be there with exactly these values.
     #[schemars(extend("minProperties" = 1, "maxProperties" = 16, "examples" = [{ "x-tier": "gold" }]))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,6 +441,10 @@ mod tests {
         all_read::<Platform>("platform");
         all_read::<Protocol>("protocol");
         all_read::<ZonePrice>("zone_price");
+        let priority = &json_schema()["$defs"]["Route"]["properties"]["priority"]["enum"];
+        serde_json::from_value::<Vec<Priority>>(priority.clone()).expect("priority");
+        let retry_on = &json_schema()["$defs"]["Route"]["properties"]["retry_on"]["items"]["enum"];
+        serde_json::from_value::<Vec<RetryOn>>(retry_on.clone()).expect("retry_on");
     }
 
     #[test]

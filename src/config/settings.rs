@@ -74,6 +74,10 @@ pub struct Listen {
     pub expose_routing: bool,
     /// How long requests in flight may take to end once the process was told to stop.
     pub drain_timeout: Duration,
+    /// Longest body that is read to find the model of a request, in bytes.
+    pub body_peek_max: usize,
+    /// Header in which a client may name the model, in lower case. A valid name.
+    pub model_header: String,
 }
 
 /// An address served over TLS.

@@ -217,6 +217,7 @@ mod tests {
             let matches = RouteMatch {
                 host: HostPattern::Any,
                 path: PathPattern::Prefix(String::new()),
+                models: Vec::new(),
                 headers: Vec::new(),
             };
             let route = Route {
@@ -226,6 +227,10 @@ mod tests {
                 policy: Arc::new(world.policy.clone()),
                 shadow: Vec::new(),
                 slo: Slo { ttft_p95: Some(Duration::from_millis(100)) },
+                aliases: Default::default(),
+                retry: Default::default(),
+                priority: Default::default(),
+                silence_timeout: None,
                 tokens_per_request: None,
             };
             Books { world, route, meters: Meters::default(), accounts: Accounts::default(), stay: None }

@@ -24,6 +24,7 @@ use crate::{
     policy::{self, State},
     record::{Account, Stay},
     signals::{
+        ejection::EjectionBoard,
         load::LoadBoard,
         notices::NoticeBoard,
         prices::PriceBook,
@@ -45,6 +46,7 @@ pub(super) struct Signals {
     pub(super) meters: Arc<Meters>,
     pub(super) probes: ProbeBoard,
     pub(super) load: LoadBoard,
+    pub(super) ejection: EjectionBoard,
     pub(super) resolver: Resolver,
     pub(super) book: Arc<Mutex<PriceBook>>,
     pub(super) notices: Mutex<NoticeBoard>,
@@ -125,6 +127,7 @@ impl Brain {
         now: Timestamp,
     ) -> Turn {
         let observed = Observed::all(settings, signals, now);
+        signals.ejection.advance(&settings.backends, &settings.routes, now);
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
         let mut accounts = Vec::new();
@@ -205,7 +208,7 @@ impl Brain {
             .zip(&demands)
             .map(|(route, demand)| {
                 let mut volume = Volume::default();
-                let backends = route
+                let mut backends: Vec<BackendView> = route
                     .backends
                     .iter()
                     .filter_map(|id| observed.get(id))
@@ -219,6 +222,7 @@ impl Brain {
                         observed.view(live, (all - own).max(0.0))
                     })
                     .collect();
+                signals.ejection.mark(&mut backends);
                 Snapshot {
                     at: now,
                     route: route.id.clone(),
@@ -349,6 +353,7 @@ impl Observed {
                         in_flight.get(&backend.id).copied().unwrap_or(0),
                         now,
                     ),
+                    ejected: None,
                     leaving: notices.leaving(&backend.id, signals.load.ready_seen_at(&backend.id, now), now),
                     load_elsewhere_rps: 0.0,
                     resolved: !addresses.is_empty(),

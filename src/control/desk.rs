@@ -160,10 +160,18 @@ impl Desk for Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            budgets: self.signals.meters.budgets(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
             prices,
             feeds,
             shifts,
+            waiting: self
+                .publisher
+                .gates()
+                .into_iter()
+                .map(|(backend, gate)| (backend, gate.waiting(), gate.refused()))
+                .collect(),
+            ejections: self.signals.ejection.all(),
             notices: lock(&self.intake).counts(),
             overrides: self.overrides.active(now),
             reload_failures: self.reload_failures.load(Relaxed),
@@ -239,6 +247,7 @@ impl Control {
                 target_share: verdict.target,
                 health: view.health,
                 health_error: self.signals.probes.last_error(&verdict.backend).map(|why| why.to_string()),
+                ejected: view.ejected.clone(),
                 limited_by: verdict.limited_by,
                 limited_by_rule: verdict.limiting_rule().map(|ruled| ruled.rule.to_string()),
                 latency_p50_seconds: view.live.ttfb_p50.map(seconds),

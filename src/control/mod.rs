@@ -37,7 +37,7 @@ use crate::{
         Timestamp,
     },
     policy::explain,
-    proxy::Publisher,
+    proxy::{Common, Publisher},
     record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
 };
@@ -133,7 +133,7 @@ impl Control {
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, active.settings.listen.expose_routing);
+            self.publisher.publish(&turn.table, common(&active.settings));
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -289,6 +289,17 @@ impl Control {
     /// Readiness goes down; traffic goes on.
     fn start_draining(&self) {
         self.draining.store(true, Relaxed);
+    }
+}
+
+/// What of the settings holds for requests of all routes.
+fn common(settings: &Settings) -> Common {
+    let listen = &settings.listen;
+    let defaults = Common::default();
+    Common {
+        expose_routing: listen.expose_routing,
+        body_peek_max: listen.body_peek_max,
+        model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
     }
 }
 

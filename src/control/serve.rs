@@ -25,7 +25,10 @@ use crate::{
     config::Settings,
     model::{RoutingTable, Timestamp},
     proxy::{Front, FrontOptions, Publisher},
-    signals::{load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver, traffic::Meters},
+    signals::{
+        ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
+        traffic::Meters,
+    },
     store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
 };
 
@@ -185,6 +188,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         meters: meters.clone(),
         probes: ProbeBoard::new(),
         load: LoadBoard::new(meters.clone()),
+        ejection: EjectionBoard::new(meters.clone()),
         resolver: Resolver::new(),
         book: Arc::new(Mutex::new(book)),
         notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),

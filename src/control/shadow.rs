@@ -138,11 +138,15 @@ mod tests {
         let (host, path) = (HostPattern::Any, PathPattern::Prefix(String::new()));
         Route {
             id: "chat".parse().unwrap(),
-            matches: RouteMatch { host, path, headers: Vec::new() },
+            matches: RouteMatch { host, path, models: Vec::new(), headers: Vec::new() },
             backends: vec!["a".parse().unwrap(), "b".parse().unwrap()],
             policy: Arc::new(live.clone()),
             shadow: shadow.into_iter().map(Arc::new).collect(),
             slo: Slo::default(),
+            aliases: Default::default(),
+            retry: Default::default(),
+            priority: Default::default(),
+            silence_timeout: None,
             tokens_per_request: None,
         }
     }

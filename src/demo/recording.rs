@@ -39,6 +39,7 @@ fn snapshot(settings: &Settings, route: &Route, book: &PriceBook, now: Timestamp
             probe: None,
             live: Live::default(),
             load: LoadReport::default(),
+            ejected: None,
             leaving: Share::ZERO,
             load_elsewhere_rps: 0.0,
             resolved: true,

@@ -203,6 +203,36 @@ pub struct ProbeSpec {
     pub fall: u32,
 }
 
+/// How many requests may be under way at a backend, and how many may wait for a place there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitSpec {
+    /// Requests under way, of all routes.
+    pub max_in_flight: u64,
+    /// Requests that wait.
+    pub max_waiting: u64,
+    /// How long one waits at most.
+    pub wait_timeout: Duration,
+}
+
+/// When a backend gets no requests for a while because too many of them fail.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EjectionSpec {
+    /// Failures in a row.
+    pub consecutive: u32,
+    /// Part of the requests in `window`.
+    pub error_rate: Share,
+    /// Requests in `window` below which no part of them says anything.
+    pub min_requests: u64,
+    /// How far back the part is looked at.
+    pub window: Duration,
+    /// How long it gets no requests the first time; each time in a row it doubles.
+    pub time: Duration,
+    /// How long at most.
+    pub time_max: Duration,
+    /// Part of a route's backends that may be out so at once.
+    pub max_ejected: Share,
+}
+
 /// Where something is asked over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Url {
@@ -301,6 +331,12 @@ pub struct Backend {
     pub egress_usd_per_gb: Option<f64>,
     /// How its health is probed.
     pub probe: ProbeSpec,
+    /// How much it is asked at once; `None` for no limit.
+    #[serde(default)]
+    pub limit: Option<LimitSpec>,
+    /// When it gets no requests because too many of them fail; `None` for never.
+    #[serde(default)]
+    pub ejection: Option<EjectionSpec>,
     /// Where its own report of its load is read.
     #[serde(default)]
     pub load: LoadSpec,

@@ -82,6 +82,8 @@ impl Action {
 pub enum Cause {
     /// Its probes fail.
     Unhealthy,
+    /// Too many of its requests fail.
+    Ejected,
     /// It has not been probed successfully yet.
     HealthUnknown,
     /// Its name resolves to no address.
@@ -119,6 +121,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Cause::Unhealthy => "its probes fail",
+            Cause::Ejected => "too many of its requests fail",
             Cause::HealthUnknown => "its health is not known yet",
             Cause::Unresolved => "its name resolves to no address",
             Cause::OverSlo => "its time to first byte is over the objective",

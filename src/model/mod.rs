@@ -20,8 +20,8 @@ pub mod table;
 pub mod units;
 
 pub use backend::{
-    Accelerator, Backend, Cloud, Endpoint, Interruptions, LoadSpec, Managed, MetricsSource, Node, Platform,
-    ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
+    Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,
+    MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
@@ -30,10 +30,14 @@ pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use redundancy::{Domain, NMinusOne, Redundancy};
-pub use route::{HeaderMatch, HostPattern, PathPattern, Route, RouteMatch, Slo};
+pub use route::{
+    HeaderMatch, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec, Route, RouteMatch, Slo,
+};
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::Secret;
-pub use snapshot::{BackendView, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot};
+pub use snapshot::{
+    BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
+};
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
 pub use units::{Ramp, Share, UsdPerHour};
 

@@ -1,10 +1,13 @@
 //! Which requests belong together, and what they are promised.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{BackendId, Policy, RouteId};
+
+/// Longest name of a model in bytes. What asks for a longer one asks for none that is known.
+pub const MODEL_LEN_MAX: usize = 256;
 
 /// A host condition. Compared without case and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -28,6 +31,26 @@ pub enum PathPattern {
     Exact(String),
 }
 
+/// A condition on the model that a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelPattern {
+    /// `llama-*`, kept as `llama-`: every name that begins so. `*`, kept as the empty text, is every model, but not none.
+    Prefix(String),
+    /// One name.
+    Exact(String),
+}
+
+impl ModelPattern {
+    /// Whether a name is meant.
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            ModelPattern::Prefix(prefix) => name.starts_with(prefix.as_str()),
+            ModelPattern::Exact(exact) => name == exact,
+        }
+    }
+}
+
 /// A header that must be present with this very value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HeaderMatch {
@@ -40,16 +63,111 @@ pub struct HeaderMatch {
 /// The condition of a route. All parts must hold.
 ///
 /// Where several routes match, the more specific wins: exact host before suffix (longest first) before any; then exact
-/// path before prefix (longest first); then the route with more header conditions. Two routes never have equal
-/// conditions: the configuration refuses that.
+/// path before prefix (longest first); then exact model before prefix (longest first) before any; then the route with more
+/// header conditions. Two routes never have equal conditions: the configuration refuses that.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RouteMatch {
     /// Host condition.
     pub host: HostPattern,
     /// Path condition.
     pub path: PathPattern,
+    /// Models, of which one must be asked for; empty: any, or none.
+    #[serde(default)]
+    pub models: Vec<ModelPattern>,
     /// Header conditions, sorted by name; all must hold.
     pub headers: Vec<HeaderMatch>,
+}
+
+/// Who may wait when backends are full. The order is that of importance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Waits only while few others do.
+    Low,
+    /// Leaves some room for those that matter more.
+    #[default]
+    Normal,
+    /// Waits as long as there is room.
+    High,
+}
+
+impl Priority {
+    /// Every priority, in order.
+    pub const ALL: [Priority; 3] = [Priority::Low, Priority::Normal, Priority::High];
+
+    /// As the configuration, clients and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Priority::Low => "low",
+            Priority::Normal => "normal",
+            Priority::High => "high",
+        }
+    }
+
+    /// How many places of a queue it may take.
+    pub fn places(self, all: u64) -> u64 {
+        match self {
+            Priority::Low => all / 4,
+            Priority::Normal => all - all / 4,
+            Priority::High => all,
+        }
+    }
+}
+
+/// What of an attempt makes another one at another backend worth a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetryOn {
+    /// No connection was made, or the backend said that it did not process the request (HTTP/2).
+    Connect,
+    /// The connection broke before the answer began.
+    Reset,
+    /// The backend was silent for too long before its answer began.
+    Timeout,
+    /// It answered 429.
+    #[serde(rename = "429")]
+    TooManyRequests,
+    /// It answered 500.
+    #[serde(rename = "500")]
+    InternalServerError,
+    /// It answered 502.
+    #[serde(rename = "502")]
+    BadGateway,
+    /// It answered 503.
+    #[serde(rename = "503")]
+    ServiceUnavailable,
+    /// It answered 504.
+    #[serde(rename = "504")]
+    GatewayTimeout,
+}
+
+impl RetryOn {
+    /// The status that is meant, if it is one.
+    pub fn status(self) -> Option<u16> {
+        match self {
+            RetryOn::Connect | RetryOn::Reset | RetryOn::Timeout => None,
+            RetryOn::TooManyRequests => Some(429),
+            RetryOn::InternalServerError => Some(500),
+            RetryOn::BadGateway => Some(502),
+            RetryOn::ServiceUnavailable => Some(503),
+            RetryOn::GatewayTimeout => Some(504),
+        }
+    }
+}
+
+/// When a request is sent to another backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrySpec {
+    /// After what.
+    pub on: Vec<RetryOn>,
+    /// Whether also requests that a backend may have begun to work on and whose methods are not idempotent, such as POST.
+    pub inference: bool,
+}
+
+impl Default for RetrySpec {
+    fn default() -> RetrySpec {
+        RetrySpec { on: vec![RetryOn::Connect, RetryOn::Reset, RetryOn::Timeout], inference: false }
+    }
 }
 
 /// The latency objective of a route.
@@ -66,6 +184,9 @@ pub struct Route {
     pub id: RouteId,
     /// Which requests.
     pub matches: RouteMatch,
+    /// Models by the names that clients use, and the names that backends know them by.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
     /// Who may serve them, in the operator's order. Never empty, no name twice.
     pub backends: Vec<BackendId>,
     /// How to choose among them.
@@ -75,6 +196,15 @@ pub struct Route {
     pub shadow: Vec<Arc<Policy>>,
     /// What the requests are promised.
     pub slo: Slo,
+    /// When they are sent to another backend.
+    #[serde(default)]
+    pub retry: RetrySpec,
+    /// Who may wait when backends are full, unless a request says otherwise.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Longest silence of a backend, before its answer and within it; `None` to wait as long as the client does.
+    #[serde(default)]
+    pub silence_timeout: Option<Duration>,
     /// Tokens of a request on average, prompt and answer together; `None` if nobody says.
     pub tokens_per_request: Option<f64>,
 }

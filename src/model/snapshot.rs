@@ -29,6 +29,15 @@ pub struct ProbeView {
     pub at: Timestamp,
 }
 
+/// A backend that gets no requests for a while because too many of them failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ejected {
+    /// What was seen, in words.
+    pub why: String,
+    /// When it is tried again.
+    pub until: Timestamp,
+}
+
 /// What live traffic of this route says about a backend, over the last minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Live {
@@ -126,6 +135,9 @@ pub struct BackendView {
     pub health: Health,
     /// The last successful probe.
     pub probe: Option<ProbeView>,
+    /// That it gets no requests because too many of them fail; `None` if it may have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected: Option<Ejected>,
     /// What live traffic says.
     pub live: Live,
     /// What it reports of its own load; nothing where it reports nothing, or nothing recent.

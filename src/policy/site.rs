@@ -281,6 +281,8 @@ pub fn survey<'a>(
             site.forbid(Cause::Unresolved);
         } else if view.health == Health::Unhealthy {
             site.forbid(Cause::Unhealthy);
+        } else if view.ejected.is_some() {
+            site.forbid(Cause::Ejected);
         } else if view.health == Health::Unknown {
             // Leaving it would send everything to whoever happens to be probed first.
             site.waivable = Some(Cause::HealthUnknown);

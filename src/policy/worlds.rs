@@ -59,6 +59,8 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
             rise: 2,
             fall: 2,
         },
+        limit: None,
+        ejection: None,
         load: Default::default(),
     };
     BackendView {
@@ -70,6 +72,7 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         probe: None,
         live: Live::default(),
         load: LoadReport::default(),
+        ejected: None,
         leaving: Share::ZERO,
         load_elsewhere_rps: 0.0,
         resolved: true,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -21,6 +21,8 @@ pub enum Refusal {
     NoRoute,
     /// No backend of the route may serve.
     NothingEligible,
+    /// Every backend has as many requests as it may have, and too many wait.
+    Overloaded,
     /// No connection to any backend could be made.
     Unreachable,
     /// The backend broke before it answered.
@@ -38,7 +40,7 @@ impl Refusal {
     pub fn status(self) -> u16 {
         match self {
             Refusal::NoRoute => 404,
-            Refusal::NothingEligible => 503,
+            Refusal::NothingEligible | Refusal::Overloaded => 503,
             Refusal::Unreachable | Refusal::Broken => 502,
             Refusal::Timeout => 504,
             Refusal::BadRequest => 400,
@@ -55,9 +57,14 @@ impl Refusal {
                 "no_backend_available",
                 "No backend can serve this request now. Try again after the time in Retry-After.",
             ),
+            Refusal::Overloaded => (
+                "service_unavailable",
+                "overloaded",
+                "Every backend is busy. Try again after the time in Retry-After.",
+            ),
             Refusal::Unreachable => ("bad_gateway", "backend_unreachable", "No backend could be reached."),
             Refusal::Broken => {
-                ("bad_gateway", "backend_failed", "The backend failed before it answered this request.")
+                ("bad_gateway", "backend_failed", "The backend failed before it had answered this request.")
             }
             Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
             Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
@@ -84,7 +91,7 @@ impl Refusal {
         header.insert_header("content-type", "application/json")?;
         header.insert_header("content-length", body.len())?;
         header.insert_header("x-request-id", request_id)?;
-        if self == Refusal::NothingEligible {
+        if matches!(self, Refusal::NothingEligible | Refusal::Overloaded) {
             header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
         }
         let downstream = session.as_downstream_mut();
@@ -108,6 +115,27 @@ impl Refusal {
         }
         Ok(())
     }
+}
+
+/// Tells the client of an answer in server-sent events that broke after it had begun: as an event, since some clients (the
+/// OpenAI SDK) take the end of a connection for the end of the answer. Over HTTP/1.1 the answer has no proper end all the same;
+/// over HTTP/2 a reset could overtake the event, so it ends with it.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn break_off(session: &mut Session, error: &Error) -> Result<()> {
+    let refusal = match error.etype() {
+        ErrorType::ReadTimedout => Refusal::Timeout,
+        _ => Refusal::Broken,
+    };
+    let (kind, code, message) = refusal.words();
+    let error = serde_json::json!({
+        "error": { "message": message, "type": kind, "param": null, "code": code }
+    });
+    // Whatever came of the event before is ended first.
+    let event = Bytes::from(format!("\n\ndata: {error}\n\n"));
+    let whole = session.as_downstream().is_http2();
+    session.write_response_body(Some(event), whole).await
 }
 
 /// What becomes of the connection after an answer.

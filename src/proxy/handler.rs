@@ -1,9 +1,6 @@
 //! The phases of a request.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -16,17 +13,16 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::{
-    answers::{Connection, Refusal},
-    matcher::Request,
-    pick::ATTEMPTS_MAX,
-    table::{Lane, Table, Target},
+    answers::{self, Connection, Refusal},
+    context::Context,
+    incoming::{X_REQUEST_ID, host_of, request_id},
+    table::Table,
 };
 use crate::signals::{
     load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
-    traffic::{Meter, Outcome, RetryReason},
+    traffic::{CLIENT_LEFT, Outcome, RetryReason},
 };
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -36,11 +32,11 @@ const LOAD_REPORT: HeaderName = HeaderName::from_static(ORCA_HEADER);
 const LOAD_REPORT_BIN: HeaderName = HeaderName::from_static(ORCA_HEADER_BIN);
 const LOAD_REPORT_WISH: HeaderName = HeaderName::from_static(ORCA_REQUEST_HEADER);
 
-/// Longest request id that is passed on; a longer one is replaced.
-const REQUEST_ID_LEN_MAX: usize = 128;
+/// Longest time for which a backend's `Retry-After` keeps requests from it: a slip of the unit must not take it out for hours.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// The status by which a request is counted whose client left before it was answered (nginx's convention).
-const CLIENT_LEFT: u16 = 499;
+/// How the content type of server-sent events begins.
+const SSE: &[u8] = b"text/event-stream";
 
 /// Serves requests by the table.
 pub struct Handler {
@@ -54,179 +50,21 @@ impl Handler {
     }
 }
 
-/// What is known about a request under way.
-pub struct Context {
-    started: Instant,
-    request_id: HeaderValue,
-    /// The table as it was when the request arrived, and the route's place in it.
-    found: Option<(Arc<Table>, usize)>,
-    position: u32,
-    tried: [usize; ATTEMPTS_MAX],
-    attempts: usize,
-    attempt: Option<Attempt>,
-    refusal: Option<Refusal>,
-}
-
-/// A request at a backend. Counted as under way until it is dropped.
-struct Attempt {
-    target: usize,
-    meter: Arc<Meter>,
-    started: Instant,
-    /// The backend itself answered with a server error.
-    failed: bool,
-    first_byte: Option<Duration>,
-}
-
-impl Attempt {
-    /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
-    /// answers. A failure is often fast, and says nothing about how long an answer takes.
-    fn note_first_byte(&mut self) {
-        if self.first_byte.is_none() {
-            let elapsed = self.started.elapsed();
-            self.first_byte = Some(elapsed);
-            if !self.failed {
-                self.meter.first_byte.record(elapsed);
-            }
-        }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.meter.leave();
-    }
-}
-
-impl Context {
-    fn lane(&self) -> Option<&Lane> {
-        self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
-    }
-
-    fn target(&self) -> Option<&Target> {
-        let (table, _) = self.found.as_ref()?;
-        self.attempt.as_ref().map(|attempt| &table.targets[attempt.target])
-    }
-
-    fn tried(&self) -> &[usize] {
-        &self.tried[..self.attempts]
-    }
-
-    /// The backend for the next attempt: by the shares at first, then the best that was not tried; a backend with several
-    /// addresses may be tried again at another one when there is no other backend.
-    fn choose(&self, table: &Table, lane: &Lane) -> Option<usize> {
-        if self.attempts == 0 {
-            return lane.division.at(self.position);
-        }
-        lane.division.next_untried(self.tried()).or_else(|| {
-            let last = *self.tried().last()?;
-            (self.attempts < table.targets[last].addresses()).then_some(last)
-        })
-    }
-
-    /// Gives up the attempt under way. Says whether another one may be made.
-    fn give_up(&mut self, reason: RetryReason) -> bool {
-        let Some(attempt) = self.attempt.take() else { return false };
-        let another = self.attempts < ATTEMPTS_MAX && self.next_target().is_some();
-        if another {
-            attempt.meter.retried(reason);
-        } else {
-            // The last attempt stays: it is the one whose backend failed the request.
-            self.attempt = Some(attempt);
-        }
-        another
-    }
-
-    /// The next attempt's backend, if there is one that can be connected to.
-    fn next_target(&self) -> Option<usize> {
-        let (table, lane) = self.found.as_ref()?;
-        let target = self.choose(table, &table.lanes[*lane])?;
-        (table.targets[target].addresses() > 0).then_some(target)
-    }
-
-    /// The next attempt's backend, an address of it, and its counters.
-    fn next_peer(&self) -> Option<(usize, Box<HttpPeer>, Arc<Meter>)> {
-        let (table, lane) = self.found.as_ref()?;
-        let target = self.next_target()?;
-        // The low bits of the position spread independently of the high ones, which chose the backend.
-        let turn = (self.position & 0xffff) as usize + self.attempts;
-        Some((target, table.targets[target].peer(turn)?, table.lanes[*lane].meter(target).clone()))
-    }
-
-    fn request_id(&self) -> &str {
-        self.request_id.to_str().unwrap_or_default()
-    }
-}
-
-/// A request as the matcher sees it.
-pub struct Incoming<'a>(
-    /// The request head.
-    pub &'a RequestHeader,
-);
-
-impl Request for Incoming<'_> {
-    fn host(&self) -> Option<&str> {
-        // An absolute request target decides over the Host header (RFC 9112, 3.2.2); HTTP/2 has `:authority` there.
-        let authority = match self.0.uri.authority() {
-            Some(authority) => authority.as_str(),
-            None => self.0.headers.get(header::HOST)?.to_str().ok()?,
-        };
-        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        match host.strip_prefix('[') {
-            Some(v6) => v6.split(']').next(),
-            None => host.split(':').next(),
-        }
-    }
-
-    fn path(&self) -> &str {
-        self.0.uri.path()
-    }
-
-    fn has_header(&self, name: &str, value: &str) -> bool {
-        self.0.headers.get_all(name).iter().any(|found| found.as_bytes() == value.as_bytes())
-    }
-}
-
-/// The client's request id, or a new one.
-fn request_id(request: &RequestHeader) -> HeaderValue {
-    match request.headers.get(&X_REQUEST_ID) {
-        Some(id) if !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.to_str().is_ok() => id.clone(),
-        _ => {
-            let mut text = [0u8; 32];
-            let mut bits = fastrand::u128(..);
-            for digit in &mut text {
-                *digit = b"0123456789abcdef"[(bits & 0xf) as usize];
-                bits >>= 4;
-            }
-            HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
-        }
-    }
-}
-
 #[async_trait]
 impl ProxyHttp for Handler {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context {
-            started: Instant::now(),
-            request_id: HeaderValue::from_static(""),
-            found: None,
-            position: 0,
-            tried: [0; ATTEMPTS_MAX],
-            attempts: 0,
-            attempt: None,
-            refusal: None,
-        }
+        Context::new()
     }
 
     // Responses pass through as they are: no compression module, so none is asked for every chunk.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let request = session.req_header();
-        ctx.request_id = request_id(request);
+        ctx.request_id = request_id(session.req_header());
         let table = self.table.load_full();
-        let refusal = match table.matcher.find(&Incoming(request)) {
+        let refusal = match ctx.find_lane(&table, session).await? {
             None => Refusal::NoRoute,
             Some(lane) => {
                 ctx.position = table.lanes[lane].division.next_position();
@@ -242,17 +80,11 @@ impl ProxyHttp for Handler {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some((target, peer, meter)) = ctx.next_peer() else {
-            ctx.refusal = Some(Refusal::NothingEligible);
-            return Err(Error::new(ErrorType::HTTPStatus(Refusal::NothingEligible.status())));
-        };
-        meter.enter();
-        ctx.tried[ctx.attempts] = target;
-        ctx.attempts += 1;
-        let started = if ctx.attempts == 1 { ctx.started } else { Instant::now() };
-        ctx.attempt = Some(Attempt { target, meter, started, failed: false, first_byte: None });
-        Ok(peer)
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        ctx.begin_attempt(session.req_header()).await.map_err(|refusal| {
+            ctx.refusal = Some(refusal);
+            Error::new(ErrorType::HTTPStatus(refusal.status()))
+        })
     }
 
     async fn upstream_request_filter(
@@ -273,6 +105,15 @@ impl ProxyHttp for Handler {
         request.insert_header(X_FORWARDED_PROTO, if tls { "https" } else { "http" })?;
         request.remove_header(&header::FORWARDED);
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        if ctx.peeked.as_ref().is_some_and(|peeked| peeked.continued) {
+            request.remove_header(&header::EXPECT);
+        }
+        if let Some(len) = ctx.rewritten
+            && request.headers.contains_key(header::CONTENT_LENGTH)
+        {
+            request.insert_header(header::CONTENT_LENGTH, len)?;
+        }
+        ctx.rename_model(request)?;
         if let Some(target) = ctx.target() {
             request.insert_header(header::HOST, target.authority.clone())?;
             if target.tally.is_some() {
@@ -282,9 +123,22 @@ impl ProxyHttp for Handler {
         Ok(())
     }
 
-    async fn upstream_response_filter(
+    async fn request_body_filter(
         &self,
         _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if let Some(peeked) = &mut ctx.peeked {
+            peeked.send(body);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
@@ -295,6 +149,13 @@ impl ProxyHttp for Handler {
         if let Some(attempt) = ctx.attempt.as_mut() {
             attempt.failed = response.status.is_server_error();
         }
+        if !response.status.is_success() {
+            self.another_try(session, response, ctx)?;
+        }
+        if let Some(peeked) = &mut ctx.peeked {
+            // No other attempt is made once a backend has answered.
+            peeked.forget();
+        }
         if let Some(tally) = ctx.target().and_then(|target| target.tally.as_ref()) {
             if let Some(report) = response.headers.get(&LOAD_REPORT) {
                 tally.note(report.as_bytes());
@@ -304,7 +165,7 @@ impl ProxyHttp for Handler {
             response.remove_header(&LOAD_REPORT_BIN);
         }
         response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
-        let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.expose_routing);
+        let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.common.expose_routing);
         if exposed && let Some(target) = ctx.target() {
             response.insert_header(X_TRADEWIND_BACKEND, target.id_header.clone())?;
             let ms = ctx.started.elapsed().as_secs_f64() * 1e3;
@@ -335,7 +196,7 @@ impl ProxyHttp for Handler {
         ctx: &mut Context,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        let another = ctx.give_up(RetryReason::Connect);
+        let another = ctx.lane().is_some_and(|lane| lane.retry.connect) && ctx.give_up(RetryReason::Connect);
         if !another {
             let late = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
             ctx.refusal = Some(if late { Refusal::Timeout } else { Refusal::Unreachable });
@@ -353,16 +214,34 @@ impl ProxyHttp for Handler {
         _client_reused: bool,
     ) -> Box<Error> {
         let mut e = e.more_context(format!("backend at {peer}"));
+        if std::mem::take(&mut ctx.replaced) {
+            e.set_retry(true);
+            return e;
+        }
+        if begun(session).is_some() || *e.esource() == ErrorSource::Downstream {
+            e.set_retry(false);
+            return e;
+        }
         // Refused before it was processed: HTTP/2 REFUSED_STREAM, or GOAWAY below this stream. Pingora marks these, and with
         // another type also connections that broke the protocol, whose requests may have been processed.
         let refused = matches!(e.retry, RetryType::Decided(true)) && *e.etype() == ErrorType::H2Error;
-        let idempotent = session.req_header().method.is_idempotent();
-        let clean = begun(session).is_none()
-            && !session.as_ref().retry_buffer_truncated()
-            && *e.esource() != ErrorSource::Downstream;
-        let another = clean
-            && (refused || idempotent)
-            && ctx.give_up(if refused { RetryReason::Refused } else { RetryReason::Broken });
+        let reason = match e.etype() {
+            _ if refused => RetryReason::Refused,
+            ErrorType::ReadTimedout => RetryReason::Timeout,
+            _ => RetryReason::Broken,
+        };
+        if reason == RetryReason::Timeout {
+            ctx.refusal = Some(Refusal::Timeout);
+        }
+        let wanted = ctx.lane().is_some_and(|lane| match reason {
+            RetryReason::Refused => lane.retry.connect && !session.as_ref().retry_buffer_truncated(),
+            RetryReason::Timeout => lane.retry.timeout && ctx.may_repeat(session),
+            _ => lane.retry.reset && ctx.may_repeat(session),
+        });
+        let another = wanted && ctx.give_up(reason);
+        if another {
+            ctx.refusal = None;
+        }
         e.set_retry(another);
         e
     }
@@ -371,7 +250,14 @@ impl ProxyHttp for Handler {
         // Once an answer has begun there is nothing left to say: the connection is closed without the end of the body (or
         // the stream reset), so the client sees that the answer is not complete.
         if let Some(begun) = begun(session) {
-            return FailToProxy { error_code: begun.status.as_u16(), can_reuse_downstream: false };
+            let (error_code, events) = (begun.status.as_u16(), takes_events(begun));
+            if *e.esource() == ErrorSource::Upstream {
+                ctx.attempt.iter().for_each(|attempt| attempt.meter.broke_off());
+                if events && let Err(error) = answers::break_off(session, e).await {
+                    tracing::debug!(%error, "the client left before it could be told of an error");
+                }
+            }
+            return FailToProxy { error_code, can_reuse_downstream: false };
         }
         let refusal = ctx.refusal.unwrap_or_else(|| refusal_of(e));
         if *e.esource() == ErrorSource::Downstream && refusal == Refusal::Internal {
@@ -428,19 +314,50 @@ impl ProxyHttp for Handler {
     }
 }
 
+impl Handler {
+    /// What the answer of a backend that did not serve a request asks for: no more requests for a while, or another attempt.
+    ///
+    /// # Errors
+    /// When there is to be another attempt, in place of this answer.
+    fn another_try(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<()> {
+        let status = response.status.as_u16();
+        let (Some(lane), Some(attempt)) = (ctx.lane(), &ctx.attempt) else { return Ok(()) };
+        if matches!(status, 429 | 503)
+            && let Some(time) = retry_after(response)
+        {
+            attempt.meter.pause(time);
+        }
+        if lane.retry.statuses.contains(&status)
+            && ctx.may_repeat(session)
+            && ctx.give_up(RetryReason::Status)
+        {
+            ctx.replaced = true;
+            return Err(Error::new_up(ErrorType::HTTPStatus(status)));
+        }
+        Ok(())
+    }
+}
+
+/// How long a backend asks to be left alone, if it says so in seconds.
+fn retry_after(response: &ResponseHeader) -> Option<Duration> {
+    let seconds = response.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(PAUSE_MAX)).filter(|time| !time.is_zero())
+}
+
+/// Whether one more event can be written to an answer that broke off: it is a stream of events of no stated length.
+fn takes_events(response: &ResponseHeader) -> bool {
+    let kind = response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.len() >= SSE.len()
+        && kind[..SSE.len()].eq_ignore_ascii_case(SSE)
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
+        && !response.headers.contains_key(header::CONTENT_ENCODING)
+}
+
 /// The answer to the client, once it has begun. Interim answers (100 Continue, 103 Early Hints) only come before it.
 fn begun(session: &Session) -> Option<&ResponseHeader> {
     session.response_written().filter(|header| {
         !header.status.is_informational() || header.status == http::StatusCode::SWITCHING_PROTOCOLS
     })
-}
-
-/// The host that the client asked for: HTTP/2 has it in the target, HTTP/1.1 in a header.
-fn host_of(request: &RequestHeader) -> Option<HeaderValue> {
-    match request.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => request.headers.get(header::HOST).cloned(),
-    }
 }
 
 /// What to tell the client about an error that no phase has named yet.

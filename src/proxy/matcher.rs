@@ -2,16 +2,62 @@
 
 use ahash::AHashMap;
 
-use crate::model::{HeaderMatch, HostPattern, PathPattern, RouteMatch};
+use crate::model::{HeaderMatch, HostPattern, ModelPattern, PathPattern, RouteMatch};
 
-/// A route's index and the headers that must be present.
+/// A route's index, and the model and the headers that must be present. A route with several models has as many.
 #[derive(Debug)]
 struct Candidate {
+    model: Option<ModelPattern>,
     headers: Vec<HeaderMatch>,
     route: usize,
 }
 
-/// The paths of one host pattern. Candidates are in order: more header conditions first.
+impl Candidate {
+    /// Sorts the most specific one first.
+    fn rank(&self) -> impl Ord + use<> {
+        let model = match &self.model {
+            Some(ModelPattern::Exact(_)) => (2, 0),
+            Some(ModelPattern::Prefix(prefix)) => (1, prefix.len()),
+            None => (0, 0),
+        };
+        std::cmp::Reverse((model, self.headers.len()))
+    }
+
+    /// Whether the conditions beside host and path hold.
+    fn meets(&self, request: &impl Request) -> Option<Found> {
+        if !self.headers.iter().all(|h| request.has_header(&h.name, &h.value)) {
+            return None;
+        }
+        let Some(pattern) = &self.model else { return Some(Found::Route(self.route)) };
+        match request.model() {
+            Asked::Unknown => Some(Found::DependsOnModel),
+            Asked::For(name) if pattern.matches(name) => Some(Found::Route(self.route)),
+            Asked::For(_) | Asked::Nothing => None,
+        }
+    }
+}
+
+/// The outcome of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The position of the most specific condition that holds.
+    Route(usize),
+    /// The model decides, which is not known yet.
+    DependsOnModel,
+}
+
+/// What is known of the model that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// The body may say, which was not read yet.
+    Unknown,
+    /// It asks for none.
+    Nothing,
+    /// This one.
+    For(&'a str),
+}
+
+/// The paths of one host pattern. Candidates are in order: the most specific first.
 #[derive(Debug, Default)]
 struct Paths {
     exact: AHashMap<String, Vec<Candidate>>,
@@ -38,6 +84,8 @@ pub trait Request {
     fn path(&self) -> &str;
     /// Whether a header with this (lower-case) name has this value.
     fn has_header(&self, name: &str, value: &str) -> bool;
+    /// The model. Asked only where a route has a condition on it.
+    fn model(&self) -> Asked<'_>;
 }
 
 impl Matcher {
@@ -54,8 +102,14 @@ impl Matcher {
                 }
             };
             let candidates = map.entry(path.clone()).or_default();
-            candidates.push(Candidate { headers: condition.headers.clone(), route });
-            candidates.sort_by_key(|c| std::cmp::Reverse(c.headers.len()));
+            let models = condition.models.iter().cloned().map(Some);
+            let any = condition.models.is_empty().then_some(None);
+            candidates.extend(models.chain(any).map(|model| Candidate {
+                model,
+                headers: condition.headers.clone(),
+                route,
+            }));
+            candidates.sort_by_key(Candidate::rank);
         }
         matcher.suffix_hosts.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
         matcher
@@ -75,18 +129,18 @@ impl Matcher {
         }
     }
 
-    /// The position of the most specific condition that holds.
-    pub fn find(&self, request: &impl Request) -> Option<usize> {
+    /// The most specific condition that holds; `None` if none does.
+    pub fn find(&self, request: &impl Request) -> Option<Found> {
         if (!self.exact_hosts.is_empty() || !self.suffix_hosts.is_empty())
             && let Some(host) = request.host()
-            && let Some(route) = self.find_by_host(host, request)
+            && let Some(found) = self.find_by_host(host, request)
         {
-            return Some(route);
+            return Some(found);
         }
         self.any_host.find(request)
     }
 
-    fn find_by_host(&self, host: &str, request: &impl Request) -> Option<usize> {
+    fn find_by_host(&self, host: &str, request: &impl Request) -> Option<Found> {
         let lower;
         let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
             lower = host.to_ascii_lowercase();
@@ -94,8 +148,8 @@ impl Matcher {
         } else {
             host
         };
-        if let Some(route) = self.exact_hosts.get(host).and_then(|paths| paths.find(request)) {
-            return Some(route);
+        if let Some(found) = self.exact_hosts.get(host).and_then(|paths| paths.find(request)) {
+            return Some(found);
         }
         self.suffix_hosts
             .iter()
@@ -105,24 +159,22 @@ impl Matcher {
 }
 
 impl Paths {
-    fn find(&self, request: &impl Request) -> Option<usize> {
+    fn find(&self, request: &impl Request) -> Option<Found> {
         let path = request.path();
-        let first = |candidates: &Vec<Candidate>| {
-            let holds = |c: &&Candidate| c.headers.iter().all(|h| request.has_header(&h.name, &h.value));
-            candidates.iter().find(holds).map(|c| c.route)
-        };
+        let first =
+            |candidates: &Vec<Candidate>| candidates.iter().find_map(|candidate| candidate.meets(request));
         if !self.exact.is_empty()
-            && let Some(route) = self.exact.get(path).and_then(first)
+            && let Some(found) = self.exact.get(path).and_then(first)
         {
-            return Some(route);
+            return Some(found);
         }
         if self.prefix.is_empty() {
             return None;
         }
         let mut end = segments_end(path, self.depth);
         loop {
-            if let Some(route) = self.prefix.get(&path[..end]).and_then(first) {
-                return Some(route);
+            if let Some(found) = self.prefix.get(&path[..end]).and_then(first) {
+                return Some(found);
             }
             if end == 0 {
                 return None;
@@ -147,6 +199,24 @@ mod tests {
 
     struct Fake(&'static str, &'static str, Option<(&'static str, &'static str)>);
 
+    /// A request that asks for a model at the path `/v1/chat`.
+    struct Asking(Asked<'static>, bool);
+
+    impl Request for Asking {
+        fn host(&self) -> Option<&str> {
+            None
+        }
+        fn path(&self) -> &str {
+            "/v1/chat"
+        }
+        fn has_header(&self, _: &str, _: &str) -> bool {
+            self.1
+        }
+        fn model(&self) -> Asked<'_> {
+            self.0
+        }
+    }
+
     impl Request for Fake {
         fn host(&self) -> Option<&str> {
             Some(self.0)
@@ -157,12 +227,53 @@ mod tests {
         fn has_header(&self, name: &str, value: &str) -> bool {
             self.2 == Some((name, value))
         }
+        fn model(&self) -> Asked<'_> {
+            panic!("no route has a condition on it")
+        }
     }
 
     fn condition(host: HostPattern, path: PathPattern, headers: &[(&str, &str)]) -> RouteMatch {
         let headers =
             headers.iter().map(|(n, v)| HeaderMatch { name: (*n).into(), value: (*v).into() }).collect();
-        RouteMatch { host, path, headers }
+        RouteMatch { host, path, models: Vec::new(), headers }
+    }
+
+    fn for_models(path: &str, models: &[&str], headers: &[(&str, &str)]) -> RouteMatch {
+        let models = models.iter().map(|model| match model.strip_suffix('*') {
+            Some(prefix) => ModelPattern::Prefix(prefix.into()),
+            None => ModelPattern::Exact((*model).into()),
+        });
+        let path = PathPattern::Prefix(path.into());
+        RouteMatch { models: models.collect(), ..condition(HostPattern::Any, path, headers) }
+    }
+
+    #[test]
+    fn models_decide_after_the_path_and_before_headers() {
+        let conditions = [
+            for_models("/v1", &[], &[]),
+            for_models("/v1", &["llama-3-8b", "mistral"], &[]),
+            for_models("/v1", &["llama-*"], &[("x-tier", "gold")]),
+            for_models("/v1", &["llama-*"], &[]),
+            for_models("/v1", &["llama-3*"], &[]),
+            for_models("/v1/images", &["llama-3-8b"], &[]),
+        ];
+        let matcher = Matcher::new(conditions.iter());
+        let cases = [
+            (Asking(Asked::For("llama-3-8b"), true), 1),
+            (Asking(Asked::For("mistral"), false), 1),
+            (Asking(Asked::For("llama-3-70b"), true), 4),
+            (Asking(Asked::For("llama-2"), true), 2),
+            (Asking(Asked::For("llama-2"), false), 3),
+            (Asking(Asked::For("Llama-2"), true), 0),
+            (Asking(Asked::Nothing, true), 0),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(matcher.find(&request), Some(Found::Route(expected)), "{:?}", request.0);
+        }
+        assert_eq!(matcher.find(&Asking(Asked::Unknown, false)), Some(Found::DependsOnModel));
+        let gold = [for_models("/v1", &["a"], &[("x-tier", "gold")]), for_models("/v1", &[], &[])];
+        let matcher = Matcher::new(gold.iter());
+        assert_eq!(matcher.find(&Asking(Asked::Unknown, false)), Some(Found::Route(1)), "it cannot matter");
     }
 
     #[test]
@@ -193,7 +304,7 @@ mod tests {
             (Fake("example.com", "/other", None), 0),
         ];
         for (request, expected) in cases {
-            assert_eq!(matcher.find(&request), Some(expected), "{} {}", request.0, request.1);
+            assert_eq!(matcher.find(&request), Some(Found::Route(expected)), "{} {}", request.0, request.1);
         }
     }
 

@@ -1,17 +1,22 @@
 //! The request path: match a route, pick a backend from the table, forward, count. Reads one `ArcSwap`, takes no lock,
 //! knows no price and no rule.
 //!
-//! Read in this order: [`table`] (what it reads), [`matcher`] (which route), [`pick`] (which backend), [`handler`] (the
-//! phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
+//! Read in this order: [`table`] (what it reads), [`incoming`] (what a request's head says), [`matcher`] (which route), [`peek`]
+//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
 //! and threads).
 
 pub mod answers;
+mod body;
+mod context;
 pub mod front;
+pub mod gate;
 pub mod handler;
+pub mod incoming;
 pub mod matcher;
+pub mod peek;
 pub mod pick;
 mod sniff;
 pub mod table;
 
 pub use front::{Front, FrontOptions};
-pub use table::{Publisher, Table};
+pub use table::{Common, Publisher, Table};

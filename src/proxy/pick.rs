@@ -41,6 +41,11 @@ impl Division {
         Division { ends: ends.into(), failover: failover.into(), position: AtomicU32::new(phase) }
     }
 
+    /// Where to go when the first choice cannot be reached, best first.
+    pub fn failover(&self) -> &[usize] {
+        &self.failover
+    }
+
     /// Goes on where another division stands, so that replacing a table does not disturb the even spread.
     pub fn continue_from(&self, other: &Division) {
         self.position.store(other.position.load(Relaxed), Relaxed);
@@ -57,9 +62,10 @@ impl Division {
         self.ends.get(place).map(|(_, backend)| *backend)
     }
 
-    /// The best backend that was not tried yet.
-    pub fn next_untried(&self, tried: &[usize]) -> Option<usize> {
-        self.failover.iter().copied().find(|backend| !tried.contains(backend))
+    /// The best backend that was not tried yet, of those that are `willing` if there is one.
+    pub fn next_untried(&self, tried: &[usize], willing: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut untried = self.failover.iter().copied().filter(|backend| !tried.contains(backend));
+        untried.clone().find(|backend| willing(*backend)).or_else(|| untried.next())
     }
 }
 
@@ -83,7 +89,15 @@ mod tests {
     fn nothing_to_pick_from_is_none() {
         let division = Division::new(&[(0, 0.0)], &[], 0);
         assert_eq!(division.at(division.next_position()), None);
-        assert_eq!(division.next_untried(&[]), None);
+        assert_eq!(division.next_untried(&[], |_| true), None);
+    }
+
+    #[test]
+    fn the_unwilling_are_the_last_resort() {
+        let division = Division::new(&[(0, 1.0)], &[0, 1, 2], 0);
+        assert_eq!(division.next_untried(&[0], |backend| backend != 1), Some(2));
+        assert_eq!(division.next_untried(&[0, 2], |backend| backend != 1), Some(1));
+        assert_eq!(division.next_untried(&[0, 1, 2], |_| true), None);
     }
 
     #[test]

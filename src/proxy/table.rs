@@ -1,19 +1,25 @@
 //! The routing table as the request path reads it: everything that can be prepared beforehand is.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
 use pingora_core::{
     protocols::{ALPN, TcpKeepalive},
     upstreams::peer::HttpPeer,
     utils::tls::{WrappedX509, parse_x509},
 };
 
-use super::{matcher::Matcher, pick::Division};
+use super::{gate::Gate, matcher::Matcher, pick::Division};
 use crate::{
-    model::{Backend, BackendId, Endpoint, Protocol, RouteId, RoutingTable},
+    model::{
+        Backend, BackendId, Endpoint, LimitSpec, Priority, Protocol, RetryOn, RetrySpec, RouteId,
+        RoutingTable,
+    },
     signals::{
+        budget::RetryBudget,
         load::Tally,
         traffic::{Meter, Meters},
     },
@@ -50,6 +56,8 @@ pub struct Target {
     pub authority: HeaderValue,
     /// Where the reports of load go that its answers carry; `None` if none are read.
     pub tally: Option<Arc<Tally>>,
+    /// How much it is asked at once, and who is at it; `None` for no limit.
+    pub limit: Option<(LimitSpec, Arc<Gate>)>,
     /// One for each address.
     peers: Box<[HttpPeer]>,
 }
@@ -81,12 +89,76 @@ pub struct Lane {
     meters: Box<[Option<Arc<Meter>>]>,
     /// Counters for answers that Tradewind gives itself.
     pub refused: Arc<Meter>,
+    /// Models by the names that clients use, and those that backends know, as JSON and as a header's value; `None` if there
+    /// are none.
+    pub aliases: Option<AHashMap<String, Alias>>,
+    /// When a request gets another attempt.
+    pub retry: Retry,
+    /// Who of its requests may wait when backends are full, if they do not say so.
+    pub priority: Priority,
+    /// Longest silence of a backend.
+    pub silence_timeout: Option<Duration>,
+}
+
+/// When a request gets another attempt.
+#[derive(Debug)]
+pub struct Retry {
+    /// After it was not processed.
+    pub connect: bool,
+    /// After a broken connection.
+    pub reset: bool,
+    /// After silence.
+    pub timeout: bool,
+    /// After which statuses; mostly none.
+    pub statuses: Box<[u16]>,
+    /// Whether also if the method is not idempotent and a backend may have begun to work.
+    pub inference: bool,
+    /// How many at once.
+    pub budget: Arc<RetryBudget>,
+}
+
+impl Retry {
+    fn new(spec: &RetrySpec, budget: Arc<RetryBudget>) -> Retry {
+        let after = |what| spec.on.contains(&what);
+        Retry {
+            connect: after(RetryOn::Connect),
+            reset: after(RetryOn::Reset),
+            timeout: after(RetryOn::Timeout),
+            statuses: spec.on.iter().filter_map(|on| on.status()).collect(),
+            inference: spec.inference,
+            budget,
+        }
+    }
+}
+
+/// The name that backends know a model by.
+#[derive(Debug)]
+pub struct Alias {
+    /// In a body.
+    pub json: String,
+    /// In a header; `None` if no header can say it.
+    pub header: Option<HeaderValue>,
 }
 
 impl Lane {
     /// The counters for a backend of this route.
     pub fn meter(&self, target: usize) -> &Arc<Meter> {
         self.meters[target].as_ref().unwrap_or(&self.refused)
+    }
+
+    /// Whether its requests go on without a look at their bodies.
+    pub fn reads_nothing(&self) -> bool {
+        self.aliases.is_none() && !self.retry.inference
+    }
+
+    /// Whether a backend has asked for no requests now.
+    pub fn is_paused(&self, target: usize) -> bool {
+        self.meter(target).is_paused()
+    }
+
+    /// Whether the budget has room for another attempt.
+    pub fn may_retry(&self) -> bool {
+        self.retry.budget.allows(self.meters.iter().flatten().map(|meter| meter.in_flight()).sum())
     }
 }
 
@@ -101,8 +173,29 @@ pub struct Table {
     pub targets: Box<[Target]>,
     /// Counters for requests that match no route.
     pub unmatched: Arc<Meter>,
+    /// What holds for all routes.
+    pub common: Common,
+}
+
+/// What holds for all routes.
+#[derive(Clone, Debug)]
+pub struct Common {
     /// Whether answers name the backend.
     pub expose_routing: bool,
+    /// Longest body that is read to find the model of a request, in bytes.
+    pub body_peek_max: usize,
+    /// Header in which a client may name the model.
+    pub model_header: HeaderName,
+}
+
+impl Default for Common {
+    fn default() -> Common {
+        Common {
+            expose_routing: false,
+            body_peek_max: 1 << 20,
+            model_header: HeaderName::from_static("x-model"),
+        }
+    }
 }
 
 impl Table {
@@ -113,13 +206,16 @@ impl Table {
             lanes: Box::default(),
             targets: Box::default(),
             unmatched: meters.get(None, None),
-            expose_routing: false,
+            common: Common::default(),
         }
     }
 
-    fn new(plan: &RoutingTable, meters: &Meters, expose_routing: bool, before: &Table) -> Table {
-        let targets: Box<[Target]> =
-            plan.backends.iter().map(|entry| target(&entry.backend, &entry.addresses, meters)).collect();
+    fn new(plan: &RoutingTable, meters: &Meters, gates: &Gates, common: Common, before: &Table) -> Table {
+        let targets: Box<[Target]> = plan
+            .backends
+            .iter()
+            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates))
+            .collect();
         let lanes = plan
             .routes
             .iter()
@@ -133,7 +229,18 @@ impl Table {
                 if let Some(lane) = before.lanes.iter().find(|lane| lane.id == id) {
                     division.continue_from(&lane.division);
                 }
-                Lane { division, meters: own.into(), refused: meters.get(Some(&id), None), id }
+                let aliases = entry.route.aliases.iter();
+                let aliases = aliases.map(|(alias, name)| (alias.clone(), Alias::new(name)));
+                Lane {
+                    division,
+                    meters: own.into(),
+                    refused: meters.get(Some(&id), None),
+                    retry: Retry::new(&entry.route.retry, meters.budget(&id)),
+                    priority: entry.route.priority,
+                    silence_timeout: entry.route.silence_timeout,
+                    aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
+                    id,
+                }
             })
             .collect();
         Table {
@@ -141,12 +248,21 @@ impl Table {
             lanes,
             targets,
             unmatched: meters.get(None, None),
-            expose_routing,
+            common,
         }
     }
 }
 
-fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters) -> Target {
+impl Alias {
+    fn new(name: &str) -> Alias {
+        Alias {
+            json: serde_json::Value::from(name).to_string(),
+            header: HeaderValue::from_bytes(name.as_bytes()).ok(),
+        }
+    }
+}
+
+fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters, gates: &Gates) -> Target {
     let header = |text: &str| {
         HeaderValue::from_str(text)
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
@@ -156,6 +272,7 @@ fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters) -> Targe
         id_header: header(backend.id.as_str()),
         authority: header(&backend.endpoint.authority()),
         tally: backend.load.orca.then(|| meters.tally(&backend.id)),
+        limit: backend.limit.clone().map(|limit| (limit, gates.get(&backend.id))),
         peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
     }
 }
@@ -186,12 +303,32 @@ fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
 pub struct Publisher {
     current: Arc<ArcSwap<Table>>,
     meters: Arc<Meters>,
+    gates: Gates,
+}
+
+/// The gates of all backends that have a limit.
+#[derive(Debug, Default)]
+struct Gates(Mutex<HashMap<BackendId, Arc<Gate>>>);
+
+impl Gates {
+    fn get(&self, backend: &BackendId) -> Arc<Gate> {
+        self.0.lock().entry(backend.clone()).or_default().clone()
+    }
 }
 
 impl Publisher {
+    /// The gates of backends that have, or had, a limit, sorted by name.
+    pub fn gates(&self) -> Vec<(BackendId, Arc<Gate>)> {
+        let mut all: Vec<_> =
+            self.gates.0.lock().iter().map(|(id, gate)| (id.clone(), gate.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
     /// Starts with a table in which nothing matches.
     pub fn new(meters: Arc<Meters>) -> Publisher {
-        Publisher { current: Arc::new(ArcSwap::from_pointee(Table::empty(&meters))), meters }
+        let current = Arc::new(ArcSwap::from_pointee(Table::empty(&meters)));
+        Publisher { current, meters, gates: Gates::default() }
     }
 
     /// What requests read.
@@ -205,9 +342,9 @@ impl Publisher {
     }
 
     /// Requests that arrive from now on see `plan`; those under way keep what they have.
-    pub fn publish(&self, plan: &RoutingTable, expose_routing: bool) {
+    pub fn publish(&self, plan: &RoutingTable, common: Common) {
         let before = self.current.load();
-        let table = Table::new(plan, &self.meters, expose_routing, &before);
+        let table = Table::new(plan, &self.meters, &self.gates, common, &before);
         self.current.store(Arc::new(table));
     }
 }

@@ -36,6 +36,8 @@ pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Back
             rise: 1,
             fall: 1,
         },
+        limit: None,
+        ejection: None,
         load: Default::default(),
     })
 }

@@ -3,14 +3,18 @@
 //! - [`prices`]: what a node costs, from AWS, Google Cloud and files; guarded against feeds that talk nonsense.
 //! - [`load`]: what backends report of themselves: ready replicas, queues, saturation.
 //! - [`notices`]: how often spot nodes are taken back, learned from the notices that arrive.
+//! - [`ejection`]: which backends answer their probes and fail their requests.
 //! - [`probes`]: whether a backend answers, and how fast.
+//! - [`budget`]: how many second attempts there may be.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
 //!
 //! They run beside the request path and never in it. When one of them fails, what it said last stays, is marked, and ages
 //! into a stated fallback.
 
+pub mod budget;
 mod client;
+pub mod ejection;
 #[cfg(test)]
 mod fixture;
 pub mod load;

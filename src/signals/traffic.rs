@@ -6,13 +6,13 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::load::Tally;
+use super::{budget::RetryBudget, load::Tally};
 use crate::model::{BackendId, Live, RouteId, Timestamp};
 
 /// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
@@ -23,6 +23,10 @@ const CODES: [u16; 64] = [
     418, 421, 422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508,
     511,
 ];
+
+/// The status by which a request is counted whose client left before it was answered (nginx's convention). It says nothing
+/// about the backend.
+pub const CLIENT_LEFT: u16 = 499;
 
 /// Labels for codes that are not in [`CODES`], by hundreds; the last is for what is no status code at all.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
@@ -147,13 +151,23 @@ pub enum RetryReason {
     Connect,
     /// The backend refused the stream before it processed it.
     Refused,
-    /// An idempotent request broke before its answer began.
+    /// A request broke before its answer began.
     Broken,
+    /// The backend was silent for too long.
+    Timeout,
+    /// The backend answered with a status for which the route has another try.
+    Status,
 }
 
 impl RetryReason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [RetryReason; 3] = [RetryReason::Connect, RetryReason::Refused, RetryReason::Broken];
+    pub const ALL: [RetryReason; 5] = [
+        RetryReason::Connect,
+        RetryReason::Refused,
+        RetryReason::Broken,
+        RetryReason::Timeout,
+        RetryReason::Status,
+    ];
 
     /// As metrics spell it.
     pub fn as_str(self) -> &'static str {
@@ -161,6 +175,8 @@ impl RetryReason {
             RetryReason::Connect => "connect",
             RetryReason::Refused => "refused",
             RetryReason::Broken => "broken",
+            RetryReason::Timeout => "timeout",
+            RetryReason::Status => "status",
         }
     }
 }
@@ -172,8 +188,13 @@ pub struct Meter {
     retries: [AtomicU64; RetryReason::ALL.len()],
     in_flight: AtomicU64,
     failures: AtomicU64,
+    /// Failures since the last success.
+    in_a_row: AtomicU64,
+    broken_off: AtomicU64,
     bytes_received: AtomicU64,
     bytes_sent: AtomicU64,
+    /// Until when the backend asked for no requests; 0 if it did not.
+    paused_until_ms: AtomicU64,
     /// From the arrival of a request to the end of its answer.
     pub duration: Histogram,
     /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
@@ -187,12 +208,21 @@ impl Default for Meter {
             retries: Default::default(),
             in_flight: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            in_a_row: AtomicU64::new(0),
+            broken_off: AtomicU64::new(0),
+            paused_until_ms: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
         }
     }
+}
+
+/// Milliseconds since the first look at this clock, which no change of the time of day moves.
+fn clock_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
 }
 
 /// What became of a request.
@@ -234,16 +264,66 @@ impl Meter {
         self.codes[slot].fetch_add(1, Relaxed);
         if outcome.failed {
             self.failures.fetch_add(1, Relaxed);
+            self.in_a_row.fetch_add(1, Relaxed);
+        } else if outcome.code < CLIENT_LEFT && self.in_a_row.load(Relaxed) != 0 {
+            self.in_a_row.store(0, Relaxed);
         }
         self.duration.record(outcome.duration);
         self.bytes_received.fetch_add(outcome.bytes_received, Relaxed);
         self.bytes_sent.fetch_add(outcome.bytes_sent, Relaxed);
     }
 
-    /// Counts an attempt that failed here and is made elsewhere.
-    pub fn retried(&self, reason: RetryReason) {
+    /// Counts an attempt that is made elsewhere, and whether the backend failed it.
+    pub fn retried(&self, reason: RetryReason, failed: bool) {
         self.retries[reason as usize].fetch_add(1, Relaxed);
-        self.failures.fetch_add(1, Relaxed);
+        if failed {
+            self.failures.fetch_add(1, Relaxed);
+            self.in_a_row.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Attempts that have ended, and those that the backend failed.
+    pub fn attempts(&self) -> (u64, u64) {
+        let retried: u64 = self.retries.iter().map(|count| count.load(Relaxed)).sum();
+        (self.requests() + retried, self.failures.load(Relaxed))
+    }
+
+    /// Failures since the last success.
+    pub fn failures_in_a_row(&self) -> u64 {
+        self.in_a_row.load(Relaxed)
+    }
+
+    /// Begins to count failures in a row anew.
+    pub fn forgive(&self) {
+        self.in_a_row.store(0, Relaxed);
+    }
+
+    /// Counts an answer that broke after it had begun.
+    pub fn broke_off(&self) {
+        self.broken_off.fetch_add(1, Relaxed);
+    }
+
+    /// Answers that broke after they had begun.
+    pub fn broken_off(&self) -> u64 {
+        self.broken_off.load(Relaxed)
+    }
+
+    /// The backend asks for no requests for so long.
+    pub fn pause(&self, time: Duration) {
+        self.paused_until_ms.store(clock_ms() + time.as_millis() as u64, Relaxed);
+    }
+
+    /// Whether the backend has asked for no requests now.
+    pub fn is_paused(&self) -> bool {
+        match self.paused_until_ms.load(Relaxed) {
+            // The usual case costs no look at the clock.
+            0 => false,
+            until if clock_ms() < until => true,
+            _ => {
+                self.paused_until_ms.store(0, Relaxed);
+                false
+            }
+        }
     }
 
     /// Finished requests.
@@ -289,6 +369,7 @@ pub struct Meters {
     // Only the control loop and exporters come here; the request path holds its meters by Arc.
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
+    budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
 }
 
 impl Meters {
@@ -302,6 +383,20 @@ impl Meters {
     pub fn all(&self) -> Vec<(MeterKey, Arc<Meter>)> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<_> = all.iter().map(|(key, meter)| (key.clone(), meter.clone())).collect();
+        list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// The retry budget of a route, made when first asked for.
+    pub fn budget(&self, route: &RouteId) -> Arc<RetryBudget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets.entry(route.clone()).or_default().clone()
+    }
+
+    /// Every retry budget, sorted by its route.
+    pub fn budgets(&self) -> Vec<(RouteId, Arc<RetryBudget>)> {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<_> = budgets.iter().map(|(id, budget)| (id.clone(), budget.clone())).collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
     }
@@ -454,6 +549,16 @@ mod tests {
         let counts: Vec<(String, u64)> = meter.by_code().collect();
         let expected = [("200", 1), ("418", 1), ("2xx", 1), ("5xx", 1), ("other", 2)];
         assert_eq!(counts, expected.map(|(label, n)| (label.to_owned(), n)));
+    }
+
+    #[test]
+    fn a_pause_ends() {
+        let meter = Meter::default();
+        assert!(!meter.is_paused());
+        meter.pause(Duration::from_secs(60));
+        assert!(meter.is_paused());
+        meter.pause(Duration::ZERO);
+        assert!(!meter.is_paused());
     }
 
     #[test]

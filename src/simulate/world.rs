@@ -260,6 +260,7 @@ fn view(site: &super::Site) -> BackendView {
         probe: None,
         live: Live::default(),
         load: LoadReport::default(),
+        ejected: None,
         leaving: Share::ZERO,
         load_elsewhere_rps: 0.0,
         resolved: true,

@@ -10,8 +10,9 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, Redundancy, RouteId, Snapshot},
+    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot},
     signals::{
+        budget::RetryBudget,
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
@@ -24,6 +25,8 @@ use crate::{
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// What second attempts each route may have.
+    pub budgets: Vec<(RouteId, Arc<RetryBudget>)>,
     /// The last snapshot and decision of every route.
     pub routes: Vec<(Snapshot, Decision)>,
     /// What backends report of themselves; only those that are asked.
@@ -34,6 +37,10 @@ pub struct View {
     pub feeds: Vec<FeedStatus>,
     /// Moves by route and reason.
     pub shifts: Vec<(RouteId, &'static str, u64)>,
+    /// Whether each backend that may be ejected is, and how often it was.
+    pub ejections: Vec<(BackendId, bool, u64)>,
+    /// Requests that wait at each backend with a limit, and those that were refused, by priority.
+    pub waiting: Vec<(BackendId, u64, [u64; Priority::ALL.len()])>,
     /// Notices by backend and kind.
     pub notices: Vec<(BackendId, NoticeKind, u64)>,
     /// Overrides that hold.
@@ -176,6 +183,21 @@ impl View {
                 retries.counter(with(name(key), "reason", reason.as_str()), count)?;
             }
         }
+        let help = "Attempts at another backend that were not made because too many were under way";
+        let mut exhausted = family(encoder, "tradewind_retry_budget_exhausted", help, MetricType::Counter)?;
+        for (route, budget) in &self.budgets {
+            exhausted.counter(vec![("route", route.as_str())], budget.exhausted())?;
+        }
+        let help = "Answers that broke after they had begun";
+        let mut broken = family(encoder, "tradewind_answers_broken_off", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            broken.counter(name(key), meter.broken_off())?;
+        }
+        let help = "1 while the backend has asked for no requests (Retry-After)";
+        let mut paused = family(encoder, "tradewind_backend_paused", help, MetricType::Gauge)?;
+        for (key, meter) in self.backends_only() {
+            paused.gauge(name(key), f64::from(u8::from(meter.is_paused())))?;
+        }
         Ok(())
     }
 
@@ -237,6 +259,29 @@ impl View {
         for view in self.views() {
             let value = f64::from(u8::from(view.health == Health::Healthy));
             healthy.gauge(vec![("backend", view.backend.id.as_str())], value)?;
+        }
+        let help = "1 while the backend gets no requests because too many of them failed";
+        let mut ejected = family(encoder, "tradewind_backend_ejected", help, MetricType::Gauge)?;
+        for (backend, out, _) in &self.ejections {
+            ejected.gauge(vec![("backend", backend.as_str())], f64::from(u8::from(*out)))?;
+        }
+        let help = "How often the backend was taken out because too many of its requests failed";
+        let mut ejections = family(encoder, "tradewind_backend_ejections", help, MetricType::Counter)?;
+        for (backend, _, count) in &self.ejections {
+            ejections.counter(vec![("backend", backend.as_str())], *count)?;
+        }
+        let help = "Requests that wait here for a place at a backend with a limit";
+        let mut waiting = family(encoder, "tradewind_requests_waiting", help, MetricType::Gauge)?;
+        for (backend, count, _) in &self.waiting {
+            waiting.gauge(vec![("backend", backend.as_str())], *count as f64)?;
+        }
+        let help = "Requests that were refused because every backend was full";
+        let mut shed = family(encoder, "tradewind_requests_shed", help, MetricType::Counter)?;
+        for (backend, _, refused) in &self.waiting {
+            for (priority, count) in Priority::ALL.into_iter().zip(refused) {
+                let labels = vec![("backend", backend.as_str()), ("priority", priority.as_str())];
+                shed.counter(labels, *count)?;
+            }
         }
         let help = "Smoothed time to the first byte of a probe's answer, or to connect";
         let mut probe = family(encoder, "tradewind_probe_seconds", help, MetricType::Gauge)?;

@@ -1,7 +1,7 @@
 //! What the file says of HTTP: URLs, hosts, paths and headers.
 
 use super::Leaf;
-use crate::model::{Endpoint, HostPattern, PathPattern, Url};
+use crate::model::{Endpoint, HostPattern, ModelPattern, PathPattern, Url, route::MODEL_LEN_MAX};
 
 /// Whether this is an IP address or a host name of letters, digits, `-` and `_`.
 fn is_host(host: &str) -> bool {
@@ -220,6 +220,63 @@ impl Leaf for PathPattern {
     }
 }
 
+/// Why a text is not the name of a model, if it is none.
+fn model_fault(text: &str) -> Option<String> {
+    match text.len() {
+        0 => Some("it is empty".into()),
+        len if len > MODEL_LEN_MAX => Some(format!("it has {len} bytes, expected at most {MODEL_LEN_MAX}")),
+        _ if text.chars().any(char::is_control) => Some("it holds a control character".into()),
+        _ if text.trim() != text => Some("there is a space before or after it".into()),
+        _ => None,
+    }
+}
+
+impl Leaf for ModelPattern {
+    const FORMAT: &'static str = "tradewind-model-pattern";
+    const EXAMPLES: &'static [&'static str] = &["llama-3-8b", "llama-*", "*"];
+    fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| Err(format!("`{text}` is not a model pattern: {why}"));
+        if let Some(why) = model_fault(text) {
+            return wrong(&why);
+        }
+        let prefix = text.strip_suffix('*');
+        if prefix.unwrap_or(text).contains('*') {
+            return wrong("`*` may only be its last character, for every name that begins so");
+        }
+        Ok(match prefix {
+            Some(prefix) => ModelPattern::Prefix(prefix.into()),
+            None => ModelPattern::Exact(text.into()),
+        })
+    }
+    fn show(&self) -> String {
+        match self {
+            ModelPattern::Prefix(prefix) => format!("{prefix}*"),
+            ModelPattern::Exact(name) => name.clone(),
+        }
+    }
+}
+
+/// The name of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct ModelName(pub(in crate::config) String);
+
+impl Leaf for ModelName {
+    const FORMAT: &'static str = "tradewind-model-name";
+    const EXAMPLES: &'static [&'static str] = &["llama-3-8b"];
+    fn parse(text: &str) -> Result<Self, String> {
+        match model_fault(text) {
+            Some(why) => Err(format!("`{text}` is not the name of a model: {why}")),
+            None if text.contains('*') => {
+                Err(format!("`{text}` is not the name of a model: an alias is one name, without `*`"))
+            }
+            None => Ok(ModelName(text.into())),
+        }
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// The name of a header, in lower case.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::config) struct HeaderName(pub(in crate::config) String);
@@ -308,6 +365,10 @@ mod tests {
         refuses::<PathPattern>(&["", "*", "v1/*", "/v1*", "/*/a", "/v1/**", "/a b", "/a?b", "/ä"]);
         refuses::<HeaderName>(&["", "x tier", "x:y", "ä"]);
         refuses::<HeaderValue>(&[" gold", "gö", "a\nb"]);
+        assert_eq!(ModelPattern::parse("llama-*"), Ok(ModelPattern::Prefix("llama-".into())));
+        round_trips::<ModelPattern>(&["llama-*", "*", "org/llama 3:8b", "ä"]);
+        refuses::<ModelPattern>(&["", "*a", "a*b", "a**", " a", "a\n", &"a".repeat(257)]);
+        refuses::<ModelName>(&["", "a*", "a ", "a\0"]);
         refuses::<ProbePath>(&["", "health", "http://x/health", "/a b", "/a#b"]);
     }
 }

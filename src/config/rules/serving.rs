@@ -1,7 +1,7 @@
 //! Backends, policies and routes, which name each other.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -11,7 +11,7 @@ use super::{
         check::closest,
         faults::Severity,
         files,
-        leaf::{Text, show_duration},
+        leaf::{Leaf, ModelName, Named, OneOrMany, Text, show_duration},
         schema::{self, Document},
     },
     Rules, missing,
@@ -19,8 +19,9 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, Domain, HeaderMatch, HostPattern, NMinusOne, PathPattern, Policy, PolicyId,
-        ProbeSpec, Replicas, Route, RouteId, RouteMatch, Rule, Slo, units::percent,
+        Backend, BackendId, Domain, EjectionSpec, HeaderMatch, HostPattern, LimitSpec, ModelPattern,
+        NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch,
+        Rule, Share, Slo, units::percent,
     },
 };
 
@@ -113,6 +114,8 @@ impl Rules<'_, '_> {
             managed,
             egress_usd_per_gb: written.egress_usd_per_gb,
             probe: self.probe(&path, &written.probe),
+            limit: written.limit.as_ref().map(|limit| self.limit(&path, limit)),
+            ejection: written.ejection.as_ref().map(|ejection| self.ejection(&path, ejection)),
             load: self.load(&path, written),
             id,
         }
@@ -141,6 +144,39 @@ impl Rules<'_, '_> {
         ProbeSpec { path, interval, timeout, rise: written.rise, fall: written.fall }
     }
 
+    fn limit(&mut self, backend: &[&str], written: &schema::Limit) -> LimitSpec {
+        let wait_timeout = written.wait_timeout.0;
+        let path = [backend, &["limit", "wait_timeout"]].concat();
+        self.within(&path, wait_timeout, Duration::from_millis(10)..=Duration::from_secs(3600));
+        let schema::Limit { max_in_flight, max_waiting, .. } = *written;
+        LimitSpec { max_in_flight, max_waiting, wait_timeout }
+    }
+
+    fn ejection(&mut self, backend: &[&str], written: &schema::Ejection) -> EjectionSpec {
+        let (window, time, time_max) = (written.window.0, written.time.0, written.time_max.0);
+        let at = |key| [backend, &["ejection", key]].concat();
+        self.within(&at("window"), window, Duration::from_secs(1)..=Duration::from_secs(300));
+        self.within(&at("time"), time, Duration::from_millis(100)..=Duration::from_secs(24 * 3600));
+        if time > time_max {
+            let message =
+                format!("{} is more than `time_max` ({})", show_duration(time), show_duration(time_max));
+            self.error(&at("time"), message, None);
+        }
+        if written.error_rate.0 == Share::ZERO {
+            let hint = "every request fails by that measure";
+            self.error(&at("error_rate"), "found 0%, expected more".into(), Some(hint.into()));
+        }
+        EjectionSpec {
+            consecutive: written.consecutive,
+            error_rate: written.error_rate.0,
+            min_requests: written.min_requests,
+            window,
+            time,
+            time_max,
+            max_ejected: written.max_ejected.0,
+        }
+    }
+
     pub(super) fn routes(
         &mut self,
         document: &Document,
@@ -151,15 +187,8 @@ impl Rules<'_, '_> {
         for (id, written) in &document.routes.0 {
             let path = ["routes", id.as_str()];
             let matches = self.matches(&path, &written.r#match);
-            if let Some(first) = seen.get(&matches) {
-                let line =
-                    self.at(&["routes", first.as_str()]).map_or(0, |span| self.faults.position(span.start).0);
-                let message = format!("the route `{first}` (line {line}) matches the same requests");
-                let hint = "join the two, or give one of them a further condition";
-                self.error(&[&path[..], &["match"]].concat(), message, Some(hint.into()));
-            } else {
-                seen.insert(matches.clone(), id.clone());
-            }
+            self.only_one(id, &matches, &mut seen);
+            let aliases = self.aliases(&path, &written.models, &matches);
             let backends = self.route_backends(&path, &written.backends, document);
             let Some(policy) = self.route_policy(&path, &written.policy.0, policies) else { continue };
             self.warm_shares(&path, &policy, backends.len());
@@ -176,18 +205,71 @@ impl Rules<'_, '_> {
                     None,
                 );
             }
+            let silence_timeout = written.silence_timeout.as_ref().map(|time| time.0);
+            if let Some(time) = silence_timeout {
+                let at = [&path[..], &["silence_timeout"]].concat();
+                self.within(&at, time, Duration::from_millis(10)..=Duration::from_secs(24 * 3600));
+            }
             let tokens_per_request = written.tokens_per_request;
             routes.push(Arc::new(Route {
                 id: id.clone(),
                 matches,
+                aliases,
                 backends,
                 policy,
                 shadow,
                 slo,
+                retry: RetrySpec { on: written.retry_on.clone(), inference: written.retry_inference },
+                priority: written.priority,
+                silence_timeout,
                 tokens_per_request,
             }));
         }
         routes
+    }
+
+    /// Two routes cannot have the same condition. One with a list of models has as many conditions.
+    fn only_one(&mut self, id: &RouteId, matches: &RouteMatch, seen: &mut HashMap<RouteMatch, RouteId>) {
+        let of = |models: Vec<ModelPattern>| RouteMatch { models, ..matches.clone() };
+        let conditions: Vec<RouteMatch> = match matches.models.as_slice() {
+            [] => vec![of(Vec::new())],
+            models => models.iter().map(|model| of(vec![model.clone()])).collect(),
+        };
+        for condition in conditions {
+            if let Some(first) = seen.get(&condition).filter(|first| *first != id) {
+                let line =
+                    self.at(&["routes", first.as_str()]).map_or(0, |span| self.faults.position(span.start).0);
+                let about = match condition.models.as_slice() {
+                    [model] if matches.models.len() > 1 => format!(" for the model `{}`", model.show()),
+                    _ => String::new(),
+                };
+                let message = format!("the route `{first}` (line {line}) matches the same requests{about}");
+                let hint = "join the two, or give one of them a further condition";
+                return self.error(&["routes", id.as_str(), "match"], message, Some(hint.into()));
+            }
+            seen.insert(condition, id.clone());
+        }
+    }
+
+    fn aliases(
+        &mut self,
+        route: &[&str],
+        written: &Named<ModelName, Text<ModelName>>,
+        matches: &RouteMatch,
+    ) -> BTreeMap<String, String> {
+        let mut aliases = BTreeMap::new();
+        for (alias, Text(name)) in &written.0 {
+            let path = [route, &["models", &alias.0]].concat();
+            if !matches.models.is_empty() && !matches.models.iter().any(|model| model.matches(&alias.0)) {
+                let hint = "add it to `match.model`, which sees the name that the client used";
+                self.warn(&path, "no request for it comes to this route", Some(hint.into()));
+            }
+            if alias == name {
+                self.warn(&path, "it is the name that it stands for", Some("take it out".into()));
+            }
+            aliases.insert(alias.0.clone(), name.0.clone());
+        }
+        aliases
     }
 
     /// What every backend of a route keeps can add up to more than there is.
@@ -242,7 +324,18 @@ impl Rules<'_, '_> {
             headers.push(HeaderMatch { name: name.0.clone(), value: value.0.0.clone() });
         }
         headers.sort();
-        RouteMatch { host, path, headers }
+        let mut models: Vec<ModelPattern> = Vec::new();
+        for (index, Text(model)) in written.model.iter().flat_map(OneOrMany::all).enumerate() {
+            if models.contains(model) {
+                let message = format!("the model `{}` is there twice", model.show());
+                let element = format!("[{index}]");
+                let at = [route, &["match", "model", &element]].concat();
+                self.error(&at, message, Some("take one out".into()));
+            } else {
+                models.push(model.clone());
+            }
+        }
+        RouteMatch { host, path, models, headers }
     }
 
     fn route_backends(

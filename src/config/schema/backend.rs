@@ -47,6 +47,13 @@ pub(in crate::config) struct Backend {
     /// How its health is probed.
     #[serde(default)]
     pub(in crate::config) probe: Probe,
+    /// How many requests may be under way there at once, of all routes; more go elsewhere, wait, or are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) limit: Option<Limit>,
+    /// When it gets no requests for a while because too many of them fail, though its probes succeed; `{}` for the values
+    /// below. Without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) ejection: Option<Ejection>,
     /// The machine under a replica. Without it or `managed`, what the backend costs is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::config) node: Option<Node>,
@@ -89,6 +96,63 @@ pub(in crate::config) struct Probe {
 impl Default for Probe {
     fn default() -> Probe {
         Probe { path: None, interval: seconds(5), timeout: None, rise: 2, fall: 2 }
+    }
+}
+
+/// How many requests may be under way at a backend, and how many may wait.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "max_in_flight": 200 }]))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Limit {
+    /// Requests under way.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) max_in_flight: u64,
+    /// Requests that may wait for a place when no other backend has one either: those of high priority for each, normal ones
+    /// for three quarters, low ones for a quarter.
+    #[schemars(range(min = 0, max = 100_000))]
+    #[serde(default)]
+    pub(in crate::config) max_waiting: u64,
+    /// How long one waits at most; at most 1h.
+    #[serde(default = "five_seconds")]
+    pub(in crate::config) wait_timeout: Text<Duration>,
+}
+
+/// When a backend gets no requests for a while. A request fails by an answer of 500 or above, a connection that is not made or
+/// breaks, or silence.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Ejection {
+    /// Requests in a row that fail.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(in crate::config) consecutive: u32,
+    /// Part of the requests in `window` that fail.
+    pub(in crate::config) error_rate: Text<Share>,
+    /// Requests in `window` from which on that part counts.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) min_requests: u64,
+    /// How far back that part is looked at; 1s to 5m.
+    pub(in crate::config) window: Text<Duration>,
+    /// How long it gets no requests the first time. Each time that follows, it doubles.
+    pub(in crate::config) time: Text<Duration>,
+    /// How long at most; after as long without an ejection, the next one is a first one.
+    pub(in crate::config) time_max: Text<Duration>,
+    /// Part of a route's backends that may be out so at once. If more than half of them are out, for this or because their
+    /// probes fail, those out for this are used.
+    pub(in crate::config) max_ejected: Text<Share>,
+}
+
+impl Default for Ejection {
+    fn default() -> Ejection {
+        let half = || Text(Share::new(0.5).expect("a half is a share"));
+        Ejection {
+            consecutive: 5,
+            error_rate: half(),
+            min_requests: 20,
+            window: seconds(10),
+            time: seconds(30),
+            time_max: seconds(300),
+            max_ejected: half(),
+        }
     }
 }
 

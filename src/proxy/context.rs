@@ -1,0 +1,291 @@
+//! What is known about a request on its way: where it belongs, what was tried, what is left to try.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::HeaderValue;
+use pingora_core::{Result, upstreams::peer::HttpPeer};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::{
+    answers::Refusal,
+    body::Peeked,
+    gate::Pass,
+    incoming::{Incoming, may_name_model, priority},
+    matcher::Found,
+    pick::ATTEMPTS_MAX,
+    table::{Alias, Lane, Table, Target},
+};
+use crate::signals::{
+    budget::RetryBudget,
+    traffic::{Meter, RetryReason},
+};
+
+/// What is known about a request under way.
+pub struct Context {
+    pub(super) started: Instant,
+    pub(super) request_id: HeaderValue,
+    /// The table as it was when the request arrived, and the route's place in it.
+    pub(super) found: Option<(Arc<Table>, usize)>,
+    pub(super) position: u32,
+    tried: [usize; ATTEMPTS_MAX],
+    /// Whether the next attempt takes a part of the retry budget.
+    budgeted: bool,
+    /// Whether an answer was thrown away for another attempt.
+    pub(super) replaced: bool,
+    pub(super) attempts: usize,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) refusal: Option<Refusal>,
+    /// What of the body was read to find the route; on the heap, since few requests have it.
+    pub(super) peeked: Option<Box<Peeked>>,
+    /// The length of the body, if it is sent on with another one.
+    pub(super) rewritten: Option<usize>,
+}
+
+/// A request at a backend. Counted as under way until it is dropped.
+pub(super) struct Attempt {
+    target: usize,
+    pub(super) meter: Arc<Meter>,
+    /// Its place at a backend that has a limit.
+    _pass: Option<Pass>,
+    /// The budget that it takes a part of, unless it is the first.
+    budget: Option<Arc<RetryBudget>>,
+    started: Instant,
+    /// The backend itself answered with a server error.
+    pub(super) failed: bool,
+    first_byte: Option<Duration>,
+}
+
+impl Attempt {
+    /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
+    /// answers. A failure is often fast, and says nothing about how long an answer takes.
+    pub(super) fn note_first_byte(&mut self) {
+        if self.first_byte.is_none() {
+            let elapsed = self.started.elapsed();
+            self.first_byte = Some(elapsed);
+            if !self.failed {
+                self.meter.first_byte.record(elapsed);
+            }
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.meter.leave();
+        if let Some(budget) = &self.budget {
+            budget.leave();
+        }
+    }
+}
+
+impl Context {
+    /// A request that has just arrived.
+    pub(super) fn new() -> Context {
+        Context {
+            started: Instant::now(),
+            request_id: HeaderValue::from_static(""),
+            found: None,
+            position: 0,
+            tried: [0; ATTEMPTS_MAX],
+            budgeted: false,
+            replaced: false,
+            attempts: 0,
+            attempt: None,
+            refusal: None,
+            peeked: None,
+            rewritten: None,
+        }
+    }
+
+    pub(super) fn lane(&self) -> Option<&Lane> {
+        self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
+    }
+
+    /// The lane of a request. Its body is read if a model decides, or may have to be replaced.
+    pub(super) async fn find_lane(&mut self, table: &Table, session: &mut Session) -> Result<Option<usize>> {
+        let found = match table.matcher.find(&Incoming::new(session.req_header(), &table.common)) {
+            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() => return Ok(Some(lane)),
+            None => return Ok(None),
+            found => found,
+        };
+        // To send a request again it must be there as a whole, be it JSON or not.
+        let holds = match found {
+            Some(Found::Route(lane)) => table.lanes[lane].retry.inference,
+            _ => false,
+        };
+        if may_name_model(session.req_header()) || (holds && !session.req_header().method.is_idempotent()) {
+            // Counted as under way, so that a draining process waits for it.
+            table.unmatched.enter();
+            let peeked = Peeked::read(session, table.common.body_peek_max, holds).await;
+            table.unmatched.leave();
+            self.peeked = Some(Box::new(peeked?));
+        }
+        let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
+        let request = Incoming::new(session.req_header(), &table.common).with_body(model);
+        let lane = match found {
+            Some(Found::DependsOnModel) => match table.matcher.find(&request) {
+                Some(Found::Route(lane)) => lane,
+                _ => return Ok(None),
+            },
+            Some(Found::Route(lane)) => lane,
+            None => return Ok(None),
+        };
+        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &table.lanes[lane].aliases)
+            && let Some(alias) = peeked.model.as_ref().and_then(|model| aliases.get(&model.name))
+        {
+            self.rewritten = peeked.rewrite(&alias.json);
+        }
+        Ok(Some(lane))
+    }
+
+    pub(super) fn target(&self) -> Option<&Target> {
+        let (table, _) = self.found.as_ref()?;
+        self.attempt.as_ref().map(|attempt| &table.targets[attempt.target])
+    }
+
+    fn tried(&self) -> &[usize] {
+        &self.tried[..self.attempts]
+    }
+
+    /// The backend for the next attempt: by the shares at first, then the best that was not tried. One that asked for no
+    /// requests is passed over while there is another. A backend with several addresses may be tried again at another one when
+    /// there is no other backend.
+    fn choose(&self, table: &Table, lane: &Lane) -> Option<usize> {
+        let willing = |target: usize| !lane.is_paused(target);
+        if self.attempts == 0 {
+            let first = lane.division.at(self.position)?;
+            if willing(first) {
+                return Some(first);
+            }
+            return lane
+                .division
+                .next_untried(&[first], willing)
+                .filter(|other| willing(*other))
+                .or(Some(first));
+        }
+        lane.division.next_untried(self.tried(), willing).or_else(|| {
+            let last = *self.tried().last()?;
+            (self.attempts < table.targets[last].addresses()).then_some(last)
+        })
+    }
+
+    /// Gives up the attempt under way. Says whether another one may be made.
+    ///
+    /// The budget is for what a backend was asked. A connection that was not made has cost nobody anything, and when a
+    /// backend has just gone, all that was on its way to it fails so at once.
+    pub(super) fn give_up(&mut self, reason: RetryReason) -> bool {
+        let another = self.attempt.is_some()
+            && self.attempts < ATTEMPTS_MAX
+            && self.next_target().is_some()
+            && self.lane().is_some_and(|lane| reason == RetryReason::Connect || lane.may_retry());
+        // Without another one it stays: it is the one whose backend failed the request.
+        if another && let Some(attempt) = self.attempt.take() {
+            attempt.meter.retried(reason, reason != RetryReason::Status || attempt.failed);
+            self.budgeted = reason != RetryReason::Connect;
+        }
+        another
+    }
+
+    /// Begins the next attempt at its backend; gives an address of it.
+    ///
+    /// # Errors
+    /// When no backend may serve, or all that may have as much as they may have.
+    pub(super) async fn begin_attempt(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
+        let target = self.next_target().ok_or(Refusal::NothingEligible)?;
+        let (target, pass) = self.admit(target, head).await?;
+        let (table, lane) = self.found.as_ref().ok_or(Refusal::NothingEligible)?;
+        let lane = &table.lanes[*lane];
+        // The low bits of the position spread independently of the high ones, which chose the backend.
+        let turn = (self.position & 0xffff) as usize + self.attempts;
+        let mut peer = table.targets[target].peer(turn).ok_or(Refusal::NothingEligible)?;
+        if let Some(timeout) = lane.silence_timeout {
+            peer.options.read_timeout = Some(timeout);
+        }
+        let budget = self.budgeted.then(|| lane.retry.budget.clone());
+        if let Some(budget) = &budget {
+            budget.enter();
+        }
+        if let Some(peeked) = &mut self.peeked {
+            peeked.rewind();
+        }
+        let meter = lane.meter(target).clone();
+        meter.enter();
+        // A wait for a place is not the backend's time.
+        let started = if self.attempts == 0 && pass.is_none() { self.started } else { Instant::now() };
+        self.tried[self.attempts] = target;
+        self.attempts += 1;
+        self.attempt =
+            Some(Attempt { target, meter, _pass: pass, budget, started, failed: false, first_byte: None });
+        Ok(peer)
+    }
+
+    /// A place at this backend, or at the best other one that has one free; else the next that is free at this one.
+    async fn admit(&self, target: usize, head: &RequestHeader) -> Result<(usize, Option<Pass>), Refusal> {
+        let Some((table, lane)) = &self.found else { return Err(Refusal::NothingEligible) };
+        let lane = &table.lanes[*lane];
+        let Some((limit, gate)) = &table.targets[target].limit else { return Ok((target, None)) };
+        if let Some(pass) = gate.enter(limit) {
+            return Ok((target, Some(pass)));
+        }
+        let others = lane.division.failover().iter().copied().filter(|other| {
+            *other != target
+                && !self.tried().contains(other)
+                && !lane.is_paused(*other)
+                && table.targets[*other].addresses() > 0
+        });
+        for other in others {
+            let Some((limit, gate)) = &table.targets[other].limit else { return Ok((other, None)) };
+            if let Some(pass) = gate.enter(limit) {
+                return Ok((other, Some(pass)));
+            }
+        }
+        // Counted as under way, so that a draining process waits for it.
+        lane.refused.enter();
+        let pass = gate.wait(limit, priority(head).unwrap_or(lane.priority)).await;
+        lane.refused.leave();
+        Ok((target, Some(pass.ok_or(Refusal::Overloaded)?)))
+    }
+
+    /// Whether the request may be sent again though a backend may have begun to work on it, and there is all to send.
+    pub(super) fn may_repeat(&self, session: &Session) -> bool {
+        let Some(lane) = self.lane() else { return false };
+        let held = match &self.peeked {
+            Some(peeked) => peeked.is_whole(),
+            None => session.req_header().method.is_idempotent(),
+        };
+        (session.req_header().method.is_idempotent() || (lane.retry.inference && held))
+            && !session.as_ref().retry_buffer_truncated()
+    }
+
+    /// The next attempt's backend, if there is one that can be connected to.
+    pub(super) fn next_target(&self) -> Option<usize> {
+        let (table, lane) = self.found.as_ref()?;
+        let target = self.choose(table, &table.lanes[*lane])?;
+        (table.targets[target].addresses() > 0).then_some(target)
+    }
+
+    /// Replaces the model that a header names.
+    pub(super) fn rename_model(&self, request: &mut RequestHeader) -> Result<()> {
+        let Some((table, lane)) = &self.found else { return Ok(()) };
+        let (Some(aliases), name) = (&table.lanes[*lane].aliases, &table.common.model_header) else {
+            return Ok(());
+        };
+        let known = request.headers.get(name).and_then(|named| named.to_str().ok());
+        match known.and_then(|named| aliases.get(named)) {
+            Some(Alias { header: Some(model), .. }) => request.insert_header(name, model.clone()),
+            Some(Alias { header: None, .. }) => {
+                request.remove_header(name);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
+    }
+}

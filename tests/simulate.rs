@@ -215,7 +215,7 @@ fn what_cannot_be_simulated_is_said() {
     assert_snapshot!(desk.refused(&["--availability", "nope.csv"]), @"--availability: nope.csv cannot be read: No such file or directory (os error 2)");
     assert_snapshot!(desk.refused(&["--scale", "0"]), @"--scale: found 0, expected more than 0 to 1000000000");
     assert_snapshot!(desk.refused(&["--for", "900d", "--tick", "1s"]), @"--for: found 77760000 ticks of 1 s, expected 1 to 10540800");
-    assert_snapshot!(desk.refused(&["--tick", "2h"]), @"--tick: found 7200s, expected 1 s to 1 h");
+    assert_snapshot!(desk.refused(&["--tick", "2h"]), @"--tick: found 7200s, expected 1 s to 1 min");
     assert_snapshot!(desk.refused(&["--utilization", "0%"]), @"--utilization: found 0%, expected more");
     desk.write("requests.csv", "offset_seconds,requests\n0,many\n");
     assert_snapshot!(desk.refused(&[]), @"--requests: requests.csv, line 2, column 2 (requests): found `many`, expected a number of requests, 0 or more");

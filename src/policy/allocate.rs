@@ -72,25 +72,39 @@ fn paid_share(site: &Site) -> f64 {
     ((paid_rps * FULL - site.view.load_elsewhere_rps) / site.demand_rps).clamp(0.0, 1.0)
 }
 
-/// Which backends an allocation uses for no more than their paid minimum.
+/// Which backends an allocation uses for no more than their paid minimum. Never all of them: the one that has most is where the
+/// rest is meant to be, should the demand grow.
 pub fn fills(sites: &[Site], shares: &[f64]) -> Vec<bool> {
     let fills = |(site, share): (&Site, &f64)| *share > 0.0 && *share <= paid_share(site) + SHARE_EPSILON;
-    sites.iter().zip(shares).map(fills).collect()
+    let mut all: Vec<bool> = sites.iter().zip(shares).map(fills).collect();
+    let is_main = |place: usize| !all[place] && shares[place] > sites[place].floor + SHARE_EPSILON;
+    if !(0..sites.len()).any(is_main) {
+        let most = (0..sites.len()).rev().max_by(|a, b| shares[*a].total_cmp(&shares[*b]));
+        most.into_iter().for_each(|most| all[most] = false);
+    }
+    all
 }
 
 /// A plan for the demand of now: what it uses for their paid minimum gets that, as far as it now goes; the others divide the
-/// rest as they did.
+/// rest as they did, above what every one of them keeps anyway.
 pub fn at_present(sites: &[Site], plan: &[f64], fill: &[bool]) -> Vec<f64> {
     let is_fill = |place: usize| fill.get(place) == Some(&true);
-    let paid = |place: usize| paid_share(&sites[place]).min(sites[place].limit);
-    let filled: f64 = (0..plan.len()).filter(|place| is_fill(*place)).map(paid).sum();
-    let others: f64 = (0..plan.len()).filter(|place| !is_fill(*place)).map(|place| plan[place]).sum();
-    // Of those that are to have all they can take, each wants the whole.
-    let scale = match others {
-        others if others > 0.0 && others <= 1.0 + SHARE_EPSILON => (1.0 - filled).max(0.0) / others,
-        _ => 1.0,
+    if !(0..plan.len()).any(is_fill) {
+        return plan.to_vec();
+    }
+    let kept = |place: usize| match is_fill(place) {
+        true => paid_share(&sites[place]).max(sites[place].floor).min(sites[place].limit),
+        false => sites[place].floor.min(plan[place]),
     };
-    (0..plan.len()).map(|place| if is_fill(place) { paid(place) } else { plan[place] * scale }).collect()
+    let beyond = |place: usize| if is_fill(place) { 0.0 } else { plan[place] - kept(place) };
+    let (all_kept, all_beyond) = (0..plan.len()).fold((0.0, 0.0), |(k, b), i| (k + kept(i), b + beyond(i)));
+    let planned: f64 = (0..plan.len()).filter(|place| !is_fill(*place)).map(|place| plan[place]).sum();
+    // Of those that are to have all they can take, each wants the whole.
+    let scale = match all_beyond > 0.0 && planned <= 1.0 + SHARE_EPSILON {
+        true => (1.0 - all_kept).max(0.0) / all_beyond,
+        false => 1.0,
+    };
+    (0..plan.len()).map(|place| kept(place) + beyond(place) * scale).collect()
 }
 
 /// Takes out of `plan` what the limits do not allow, and gives it first to those that stand in for it now (`standing_in`,

@@ -183,12 +183,13 @@ fn settle(
     if wish.action == Action::Place {
         state.shares.clone_from(&wanted);
         state.target = wanted;
-        ramp::spill(sites, state, &pins);
+        note_spill(sites, ramp::spill(sites, state, &pins));
         return wish;
     }
     if state.shares.iter().sum::<f64>() < SHARE_EPSILON {
         state.shares.clone_from(&wanted);
         state.target = wanted;
+        note_spill(sites, ramp::spill(sites, state, &pins));
         return end_of_outage(sites, state);
     }
     let must = must_leave(snapshot, sites, state, &wanted);
@@ -199,7 +200,7 @@ fn settle(
     // What is slow, and what nobody else is ready for, stays until somebody is.
     let leaves = !close(&before, &state.shares, SHARE_EPSILON);
     ramp::advance(sites, state, policy.ramp.within(step.elapsed));
-    ramp::spill(sites, state, &pins);
+    note_spill(sites, ramp::spill(sites, state, &pins));
 
     state.moving |=
         wish.action != Action::Stay || (must.is_some() && leaves) || homecoming.released.is_some();
@@ -226,6 +227,13 @@ fn settle(
         return Outcome::stay(Reason::RecoveredHolding { backend: id(place), remaining });
     }
     explain_standing(snapshot, sites, wish)
+}
+
+/// Notes that these have less than their target since it is more than what is ready there.
+fn note_spill(sites: &mut [Site], places: Vec<usize>) {
+    for place in places {
+        sites[place].held_by.get_or_insert(Cause::Capacity);
+    }
 }
 
 /// The moment of a decision, and the time since the last one.
@@ -402,7 +410,12 @@ fn verdicts(snapshot: &Snapshot, sites: &[Site], state: &State) -> Vec<Verdict> 
             target: if site.may_serve { state.target[i] } else { 0.0 },
             limit: site.limit,
             planned_rps: match site.may_serve {
-                true => (state.target[i].max(site.wished_share) + state.reserved(i)) * snapshot.demand_rps,
+                true => {
+                    // What is served beyond the target for now, since another is not ready, needs its replicas too.
+                    let served = if site.ready_is_seen { state.shares[i] } else { 0.0 };
+                    let share = state.target[i].max(site.wished_share).max(served);
+                    (share + state.reserved(i)) * snapshot.demand_rps
+                }
                 false => 0.0,
             },
             ready_rps: site.ready_rps,

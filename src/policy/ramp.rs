@@ -65,8 +65,8 @@ fn spread(shares: &mut [f64], room: &[f64], amount: f64) -> f64 {
 
 /// Takes away at once what exceeds capacity that was seen to be ready, as far as others have room that is ready: it comes back
 /// by the ramp. A queue is given room to go. The target stays, and with it what the autoscaler prepares for. What operators pin stays
-/// where they want it.
-pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
+/// where they want it. Of a backend that several routes share, each takes its part of the excess away. Says who lost some.
+pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) -> Vec<usize> {
     let amounts = |of: &dyn Fn(&Site, f64) -> f64| -> Vec<f64> {
         let amount = |(place, share): (usize, &f64)| match sites[place].may_serve && pins[place].is_none() {
             true => of(&sites[place], *share).max(0.0),
@@ -78,7 +78,11 @@ pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
         site.ready_is_seen && (share > site.spill_share + SHARE_EPSILON || site.queue_share > 0.0)
     };
     let excess = amounts(&|site, share| match over(site, share) {
-        true => share - (site.ready_share - site.queue_share).max(0.0),
+        true => {
+            let own_rps = share * site.demand_rps;
+            let part = own_rps / (own_rps + site.view.load_elsewhere_rps).max(f64::MIN_POSITIVE);
+            (share - (site.ready_share - site.queue_share).max(0.0)) * part
+        }
         false => 0.0,
     });
     // Where requests wait, or waited when that was last told, there is no room, whether or not it is seen what is ready.
@@ -89,11 +93,12 @@ pub(super) fn spill(sites: &[Site], state: &mut State, pins: &[Option<f64>]) {
     let (free, total): (f64, f64) = (room.iter().sum(), excess.iter().sum());
     let moved = free.min(total);
     if moved <= SHARE_EPSILON {
-        return;
+        return Vec::new();
     }
     for (share, (room, excess)) in state.shares.iter_mut().zip(room.iter().zip(&excess)) {
         *share += moved * (room / free - excess / total);
     }
+    (0..sites.len()).filter(|place| excess[*place] > SHARE_EPSILON).collect()
 }
 
 /// Moves the shares towards the target: no receiver grows by more than `step` or beyond what is ready there; givers shrink

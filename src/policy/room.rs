@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{BackendView, Policy, Replicas, Share, Snapshot, Timestamp};
 
 use super::{
-    site::Site,
+    site::{DEMAND_MIN_RPS, Site},
     state::{State, Warmth},
 };
 
@@ -37,11 +37,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Whether it is seen to have more to do than it is ready for: then it is slow because of that, and what helps is to take
-    /// the excess away, not all.
-    pub(super) fn is_overloaded(&self, view: &BackendView, own_load_rps: f64) -> bool {
+    /// Whether it is seen to have more to do than it is ready for, or `queues` beyond the objective: then it is slow because of
+    /// that, and what helps is to take the excess away, not all.
+    pub(super) fn is_overloaded(&self, view: &BackendView, own_load_rps: f64, queues: bool) -> bool {
         let full = self.ready_rps.is_some_and(|ready| own_load_rps + view.load_elsewhere_rps >= ready * FULL);
-        self.is_seen && (full || view.load.waiting(self.replicas).is_some_and(|waiting| waiting > 0.0))
+        self.is_seen && (full || queues)
     }
 }
 
@@ -78,9 +78,7 @@ pub(super) fn room(
     let ready_rps = replicas.capacity_rps(ready) * (1.0 - view.leaving.get());
     let share_of = |rps: f64| ((rps - elsewhere) / demand_rps).clamp(0.0, 1.0);
     let (ready_share, most_share) = (share_of(ready_rps), share_of(replicas.capacity_rps(replicas.max)));
-    let stalled = warmth
-        .stalled_at
-        .is_some_and(|at| now.duration_since(at).unsigned_abs() < retry_after(policy, replicas));
+    let stalled = is_stalled(policy, replicas, warmth, now);
     Room {
         ready_share,
         spill_share: share_of(ready_rps * SPILL_FROM),
@@ -88,7 +86,11 @@ pub(super) fn room(
         is_seen: reported.is_some() || view.leaving > Share::ZERO,
         replicas: f64::from(ready),
         most_share,
-        limit: if stalled { ready_share.min(most_share) } else { most_share },
+        limit: match stalled {
+            true => share_of(replicas.capacity_rps(ready.min(warmth.least_ready.unwrap_or(ready))))
+                .min(most_share),
+            false => most_share,
+        },
         stalled,
     }
 }
@@ -102,6 +104,12 @@ fn patience(replicas: &Replicas) -> Duration {
 /// Time after which a backend whose replicas did not come is counted on again.
 fn retry_after(policy: &Policy, replicas: &Replicas) -> Duration {
     policy.hold.max(replicas.cold_start * 2)
+}
+
+/// Whether it is not counted on for more than is ready.
+fn is_stalled(policy: &Policy, replicas: &Replicas, warmth: &Warmth, now: Timestamp) -> bool {
+    let since = warmth.stalled_at.map(|at| now.duration_since(at).unsigned_abs());
+    since.is_some_and(|since| since < retry_after(policy, replicas))
 }
 
 /// Whether a backend that reports no ready replicas now did so not long ago. So long it counts for what it reported: that a
@@ -154,18 +162,33 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         let need = replicas_for(load, replicas.rps).clamp(replicas.min, replicas.max);
         let warmth = &mut state.warmth[i];
         if let Some(reported) = site.view.load.ready_replicas {
-            let came = reported > warmth.ready;
-            // Half of it gone at once is an outage, not a fluctuation: others must prepare now.
-            let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported;
+            let came = reported > warmth.most_ready;
+            // Half of it gone at once is an outage, not a fluctuation: others must prepare now. What comes back is not counted on
+            // before it has stayed for a while.
+            let idle = load <= 2.0 * DEMAND_MIN_RPS;
+            let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported && !idle;
+            if collapsed {
+                warmth.least_ready = Some(reported);
+            } else if is_stalled(policy, replicas, warmth, now) {
+                warmth.least_ready = warmth.least_ready.map(|least| least.min(reported));
+            } else {
+                warmth.least_ready = None;
+            }
+            warmth.most_ready = match warmth.growing_since {
+                Some(_) => warmth.most_ready.max(reported),
+                None => reported,
+            };
             warmth.ready = reported;
             warmth.reported_at = Some(now);
             warmth.idle_since = None;
             // Less does not make an autoscaler act.
-            let enough = load <= replicas.capacity_rps(reported) * SPILL_FROM || need <= reported;
+            let enough = load <= replicas.capacity_rps(reported) * SPILL_FROM || need <= reported || idle;
             if collapsed {
                 (warmth.growing_since, warmth.stalled_at) = (None, Some(now));
-            } else if enough || came {
+            } else if enough {
                 warmth.growing_since = None;
+            } else if came {
+                warmth.growing_since = Some(now);
             } else if waited(&mut warmth.growing_since, patience(replicas)) {
                 (warmth.growing_since, warmth.stalled_at) = (None, Some(now));
             }

@@ -32,7 +32,7 @@ const QUEUE_GONE_WITHIN_SECONDS: f64 = 60.0;
 
 /// Load at which costs are compared when no request arrives, in requests per second: small enough never to leave a paid
 /// minimum, above zero so that ratios exist.
-const DEMAND_MIN_RPS: f64 = 1e-3;
+pub(super) const DEMAND_MIN_RPS: f64 = 1e-3;
 
 /// A backend as the decision sees it.
 #[derive(Clone, Debug)]
@@ -221,8 +221,11 @@ pub fn survey<'a>(
         let cost = cost::cost_of(view, response_bytes);
         let own_load_rps = state.shares[i] * demand_rps;
         let room = room(policy, view, &state.warmth[i], own_load_rps, demand_rps, now);
+        let ready = room.ready_rps.map(|rps| Ready { replicas: room.replicas, rps });
+        let saturated = is_saturated(policy, &snapshot.slo, &view.load, ready, &mut state.warmth[i], now);
+        let queues = state.warmth[i].late_at.is_some();
         let overloaded_at = &mut state.warmth[i].overloaded_at;
-        if room.is_overloaded(view, own_load_rps) {
+        if room.is_overloaded(view, own_load_rps, queues) {
             *overloaded_at = Some(now);
         }
         let overloaded =
@@ -232,8 +235,6 @@ pub fn survey<'a>(
         let rules = snapshot.rulings.of(i);
         let has = state.shares[i];
         let wants = has.max(state.target[i]);
-        let ready = room.ready_rps.map(|rps| Ready { replicas: room.replicas, rps });
-        let saturated = is_saturated(policy, &snapshot.slo, &view.load, ready, &mut state.warmth[i], now);
         let held_by = match () {
             () if view.leaving > Share::ZERO && room.ready_share < wants => Some(Cause::Leaving),
             () if saturated => Some(Cause::Saturated),
@@ -251,13 +252,13 @@ pub fn survey<'a>(
             spill_share: room.spill_share,
             ready_rps: room.ready_rps,
             ready_is_seen: room.is_seen,
-            queue_share: match state.warmth[i].late_at {
-                Some(_) => {
+            queue_share: match queues {
+                true => {
                     view.load.waiting(room.replicas).unwrap_or(0.0) / QUEUE_GONE_WITHIN_SECONDS / demand_rps
                 }
-                None => 0.0,
+                false => 0.0,
             },
-            queues: state.warmth[i].late_at.is_some(),
+            queues,
             held_by,
             wished_share: if stalled {
                 state.plan.get(i).copied().unwrap_or(0.0).min(room.most_share)

@@ -19,6 +19,12 @@ pub struct Warmth {
     /// When replicas that were wanted had not come in time; for a while the backend is not counted on for more than is ready.
     #[serde(default)]
     pub stalled_at: Option<Timestamp>,
+    /// The fewest that were ready since half of them were gone at once: so many are counted on until that is a while ago.
+    #[serde(default)]
+    pub least_ready: Option<u32>,
+    /// The most that were ready since more are wanted: only more than that is a sign that they come.
+    #[serde(default)]
+    pub most_ready: u32,
     /// When it was last seen to have more to do than it is ready for.
     #[serde(default)]
     pub overloaded_at: Option<Timestamp>,
@@ -112,8 +118,9 @@ impl State {
     /// A clock that was set back leaves times of the future behind; they become `now`, so that what waits for them waits
     /// once more and no longer.
     pub(super) fn advance_to(&mut self, now: Timestamp, max: Duration) -> Duration {
-        let warmth =
-            self.warmth.iter_mut().flat_map(|w| [&mut w.reported_at, &mut w.full_at, &mut w.late_at]);
+        let warmth = self.warmth.iter_mut().flat_map(|w| {
+            [&mut w.reported_at, &mut w.full_at, &mut w.late_at, &mut w.stalled_at, &mut w.overloaded_at]
+        });
         let times = self.over_slo_at.iter_mut().chain(std::iter::once(&mut self.moved_at)).chain(warmth);
         times.flatten().for_each(|at| *at = (*at).min(now));
         let elapsed = self

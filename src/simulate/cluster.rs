@@ -217,19 +217,20 @@ impl<'a> Cluster<'a> {
     /// Requests arrive, evenly over the tick, and wait in one queue. A fluid model: what fits flows through at once.
     pub fn serve(&mut self, requests: f64, work: f64, pace: &Pace) -> Served {
         let rate = self.ready_rps() / pace.utilization;
-        if rate <= 0.0 {
-            // What waited here has nobody left to wait for.
-            self.queue = 0.0;
-            return Served { refused: requests, ..Served::default() };
-        }
+        // What waits for longer than anybody would has nobody left to wait for.
         let longest = rate * pace.refused_after_seconds;
         let before = self.queue.min(longest);
+        let given_up = self.queue - before;
+        if rate <= 0.0 {
+            self.queue = 0.0;
+            return Served { refused: requests + given_up, ..Served::default() };
+        }
         let slope = work / pace.tick_seconds - rate;
         let line = Line { from: before, slope, length: pace.tick_seconds };
         let after = (before + slope * pace.tick_seconds).clamp(0.0, longest);
         self.queue = after;
-        if before <= 0.0 && after <= 0.0 {
-            return Served { answered: requests, ..Served::default() };
+        if before <= 0.0 && after <= 0.0 && slope <= 0.0 {
+            return Served { answered: requests, refused: given_up, ..Served::default() };
         }
         // While the queue is as long as it may be, only what is worked off comes in.
         let full_seconds = line.seconds_above(longest - 1e-9);
@@ -243,7 +244,7 @@ impl<'a> Cluster<'a> {
         Served {
             answered: requests - refused,
             late,
-            refused,
+            refused: refused + given_up,
             wait_p95_seconds: (high - 0.05 * (high - low)) / rate,
         }
     }

@@ -11,6 +11,9 @@ pub const PROMPT_WEIGHT: f64 = 0.1;
 /// Most ticks of a simulation: twenty years of minutes.
 pub const TICKS_MAX: usize = 20 * 366 * 24 * 60;
 
+/// Most requests of a tick: a million million is more than anybody serves, and beyond sums are no numbers any more.
+const REQUESTS_MAX: f64 = 1e12;
+
 /// Above this mean a Poisson number is drawn from the normal distribution of the same mean and variance: the difference
 /// is then below what a seed changes.
 const NORMAL_FROM: f64 = 50.0;
@@ -66,6 +69,10 @@ impl Demand {
         }
         if requests.iter().sum::<f64>() <= 0.0 {
             return Err("found 0 requests in all, expected some".to_owned());
+        }
+        if let Some(many) = requests.iter().chain(&work).find(|count| !(0.0..=REQUESTS_MAX).contains(*count))
+        {
+            return Err(format!("found {many} requests in a tick, expected at most {REQUESTS_MAX:e}"));
         }
         let ticks = ticks.unwrap_or(recorded);
         let repeated =
@@ -172,6 +179,7 @@ mod tests {
         let said = |rows: &[Row]| Demand::new(rows, 60.0, 1.0, None).unwrap_err();
         insta::assert_snapshot!(said(&[]), @"found no request, expected a row at least");
         insta::assert_snapshot!(said(&[counted(0.0, 0.0)]), @"found 0 requests in all, expected some");
+        insta::assert_snapshot!(said(&[counted(0.0, 1e30)]), @"found 1000000000000000000000000000000 requests in a tick, expected at most 1e12");
         insta::assert_snapshot!(said(&[counted(0.0, 1.0), counted(1e12, 1.0)]), @"found 33333333334 ticks of requests, expected at most 10540800");
     }
 

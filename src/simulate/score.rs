@@ -1,5 +1,7 @@
 //! What a run came to, and what several runs say together.
 
+use std::collections::VecDeque;
+
 use serde::Serialize;
 
 use super::cluster::Served;
@@ -32,6 +34,8 @@ pub struct Score {
     refused: f64,
     moves: u64,
     fastest_shift: f64,
+    /// Shares of the last minute, the oldest first.
+    last_minute: VecDeque<Vec<f64>>,
     shares: Vec<f64>,
     /// Where traffic was when the last move was over.
     at_rest: Vec<f64>,
@@ -54,7 +58,8 @@ impl Score {
         self.usd_floor += floor_usd;
         if self.ticks > 0 {
             let change = distance(&self.shares, shares);
-            self.fastest_shift = self.fastest_shift.max(change);
+            let minute_ago = self.last_minute.front().map_or(change, |before| distance(before, shares));
+            self.fastest_shift = self.fastest_shift.max(minute_ago);
             let begins = !self.moving && distance(&self.at_rest, shares) >= MOVE_MIN;
             self.moves += u64::from(begins);
             self.moving = (self.moving || begins) && change >= STEP_MIN;
@@ -65,6 +70,14 @@ impl Score {
             self.at_rest.copy_from_slice(shares);
         }
         self.ticks += 1;
+        let ticks_a_minute = (60.0 / self.tick_seconds).ceil() as usize;
+        let mut oldest = match self.last_minute.len() >= ticks_a_minute {
+            true => self.last_minute.pop_front().unwrap_or_default(),
+            false => Vec::new(),
+        };
+        oldest.clear();
+        oldest.extend_from_slice(shares);
+        self.last_minute.push_back(oldest);
         self.shares.copy_from_slice(shares);
     }
 
@@ -88,8 +101,7 @@ impl Score {
             self.late,
             self.refused,
             self.moves as f64 / days,
-            // A tick is longer than a minute at most where the shift is known no better.
-            self.fastest_shift * (60.0 / self.tick_seconds).min(1.0),
+            self.fastest_shift,
             self.requests,
         ]
     }
@@ -232,6 +244,13 @@ mod tests {
         let drift: Vec<f64> = (0..1000).map(|n| 1.0 - f64::from(n) * 0.0005).collect();
         assert_eq!(moves(&drift).0, 4);
         assert_eq!(moves(&[0.0]).0, 0, "the first placement is no move");
+    }
+
+    #[test]
+    fn a_shift_is_measured_over_a_minute_whatever_a_tick_is() {
+        let mut score = Score::new(2, 20.0);
+        [1.0, 0.9, 0.8, 0.7, 0.6, 0.7].iter().for_each(|share| score.tick(&[*share, 1.0 - share], 1.0, 0.0));
+        assert!((score.fastest_shift - 0.3).abs() < 1e-12, "{}", score.fastest_shift);
     }
 
     #[test]

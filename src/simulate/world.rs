@@ -219,7 +219,8 @@ impl<'a> World<'a> {
             let [spot, on_demand] = &mut self.prices[place];
             let usd = [spot.at(now).unwrap_or(f64::NAN), on_demand.at(now).unwrap_or(f64::NAN)];
             let view = &mut self.snapshot.backends[place];
-            let changed = tick == 0 || usd != self.usd_now[place];
+            let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+            let changed = tick == 0 || !usd.iter().zip(&self.usd_now[place]).all(same);
             any_changed |= changed;
             if changed {
                 self.usd_now[place] = usd;

@@ -33,16 +33,15 @@ const RECORDING_BYTES_MAX: u64 = 256 << 20;
 const SCALE_MAX: f64 = 1e9;
 const RESPONSE_BYTES_MAX: f64 = 1e12;
 
-/// A tick is at least so long, and at most: decisions are made at least this often in production, and a shift within
-/// a longer tick could not be told from a jump.
-const TICK: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// A tick is at least so long, and at most: a decision accounts for no more than a minute since the one before.
+const TICK: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Everything that is simulated, and what one should know about it.
 pub(super) async fn scenario(args: &Args, settings: &Settings) -> Result<(Scenario, Vec<String>), String> {
     check("--scale", args.scale, f64::MIN_POSITIVE, SCALE_MAX)?;
     check("--response-bytes", args.response_bytes, 0.0, RESPONSE_BYTES_MAX)?;
     if !TICK.contains(&args.tick) {
-        return Err(format!("--tick: found {:?}, expected 1 s to 1 h", args.tick));
+        return Err(format!("--tick: found {:?}, expected 1 s to 1 min", args.tick));
     }
     if args.utilization == Share::ZERO {
         return Err("--utilization: found 0%, expected more".to_owned());
@@ -78,6 +77,12 @@ pub(super) async fn scenario(args: &Args, settings: &Settings) -> Result<(Scenar
     }
     if route.slo.ttft_p95.is_none() {
         notes.push(format!("route {} has no `slo`: no request counts as late", route.id));
+    }
+    if settings.rules.contains_key(&route.policy.id) || route.policy.keep_warm > Share::ZERO {
+        notes.push(
+            "the optimum and the other routers know neither the rules nor the `keep_warm` of the policy"
+                .into(),
+        );
     }
     let scenario = Scenario {
         route: route.id.clone(),
@@ -240,6 +245,9 @@ fn nothing_priced(args: &Args, backends: &[Arc<Backend>]) -> String {
         .iter()
         .filter_map(|b| Some(format!("{} in {} {}", b.node.as_ref()?.priced_as(), b.cloud, b.region)))
         .collect();
+    if machines.is_empty() {
+        return "--from: nothing says when to start, for no backend needs a price: give a time".to_owned();
+    }
     format!("--prices: {} has no row for {}", args.prices.join(", "), machines.join(", "))
 }
 

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Decision, Policy, PolicyId, Route, RouteId, Rulings, Snapshot, Timestamp},
+    model::{Decision, LoadReport, Policy, PolicyId, Route, RouteId, Rulings, Snapshot, Timestamp},
     policy::{self, State, explain},
     record::{inputs::policy_version, reckoning::Reckoning},
     rules::RuleSet,
 };
+
+/// A shadow that wants a backend to have so much more of the traffic than it has is not held to what is reported there.
+const SHADOW_MORE: f64 = 0.01;
 
 /// A shadow policy of a route, and what it would have come to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +74,14 @@ impl Shadows {
                     .judge_at(snapshot, policy::site::response_bytes(snapshot), |id| of.state.share_of(id)),
                 None => Rulings::default(),
             };
+            // Nobody prepares for a shadow. Where it would have more than there is traffic, what is ready says nothing about it.
+            for view in &mut own.backends {
+                let (shadow, live) =
+                    (of.state.wanted_at(&view.backend.id), before.share_of(&view.backend.id));
+                if shadow > live + SHADOW_MORE {
+                    view.load = LoadReport::default();
+                }
+            }
             let (decision, next) = policy::decide(policy, &own, &of.state, snapshot.at);
             (of.state, of.decision) = (next, Some(decision));
             followed.push(of);

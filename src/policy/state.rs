@@ -97,6 +97,13 @@ impl State {
         self.reserve.get(place).copied().unwrap_or(0.0)
     }
 
+    /// The larger of the share in force of a backend and the one towards which it moves; 0 for one that is not known.
+    pub fn wanted_at(&self, backend: &BackendId) -> f64 {
+        let place = self.backends.iter().position(|id| id == backend);
+        let target = place.and_then(|place| self.target.get(place).copied()).unwrap_or(0.0);
+        target.max(self.share_of(backend))
+    }
+
     /// Sets the plan to an allocation.
     pub(super) fn plan_for(&mut self, sites: &[Site], shares: &[f64]) {
         self.plan = allocate::intent(sites, shares);

@@ -123,7 +123,8 @@ impl Gathering {
         let wanted = (self.since..=self.until).contains(&at)
             && route.is_none_or(|route| self.only.as_ref().is_none_or(|only| only == route));
         match (kind, route) {
-            ("process", _) => self.stopped = body.get("event").is_some_and(|event| event == "stopped"),
+            // Its start, which follows, says nothing about how it ended.
+            ("process", _) => self.stopped |= body.get("event").is_some_and(|event| event == "stopped"),
             ("override", _) => self.take_override(at, body),
             ("account", Some(route)) if wanted => match read::<Account>(body) {
                 Ok(account) => self.take_account(at, route, &account),
@@ -182,7 +183,8 @@ impl Gathering {
 
     fn take_account(&mut self, at: Timestamp, route: &RouteId, account: &Account) {
         self.cover(account.from.unwrap_or(at), at);
-        let day = self.days.entry((route.clone(), day_of(at))).or_default();
+        // One that ends just after midnight is of the day before.
+        let day = self.days.entry((route.clone(), day_of(account.from.unwrap_or(at)))).or_default();
         let mut total = Traffic { refused: account.refused, ..Traffic::default() };
         for backend in &account.backends {
             let of = day.backends.entry(backend.backend.clone()).or_default();

@@ -183,7 +183,7 @@ fn imports_run_one_way() {
         ("proxy", &["model", "signals"]),
         // A configuration names price sources, looks up fees in the tables of costs, and compiles rules.
         ("config", &["model", "cost", "rules", "signals"]),
-        ("admin", &["model", "signals", "store", "config"]),
+        ("admin", &["model", "signals", "store", "config", "chart"]),
         ("telemetry", &["model", "signals", "config"]),
         (
             "control",

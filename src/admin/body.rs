@@ -39,6 +39,27 @@ pub(super) async fn read_json_unescaped<T: DeserializeOwned>(request: Request) -
     parse(&bytes)
 }
 
+/// The fields of an HTML form as a `T`.
+///
+/// # Errors
+/// As [`read_json`], 422 when the fields are not those of a `T`.
+pub(super) async fn read_form<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let (parts, body) = request.into_parts();
+    let essence = essence(&parts.headers).unwrap_or_default();
+    if essence != "application/x-www-form-urlencoded" {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            format!(
+                "The content type is `{essence}`; here the dashboard's forms are taken. Programs use `/v1/`."
+            ),
+        ));
+    }
+    serde_urlencoded::from_bytes(&read(body).await?).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", format!("The form: {error}."))
+    })
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => Problem::new(
@@ -61,8 +82,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// No content type is taken for JSON: `curl` users forget it more often than they mean something else.
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let Some(essence) = essence(headers) else { return Ok(()) };
     if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
         return Ok(());
     }
@@ -71,6 +91,12 @@ fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
         "unsupported_media_type",
         format!("The content type is `{essence}`; send `content-type: application/json`."),
     ))
+}
+
+/// The content type without its parameters; `None` without one.
+fn essence(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("");
+    Some(value.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
 }
 
 async fn read(body: Body) -> Result<bytes::Bytes, Problem> {

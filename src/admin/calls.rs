@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Path, Query, Request, State, rejection::QueryRejection},
+    extract::{FromRef, FromRequestParts, Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 
 use super::{
     Desk, body,
+    dashboard::{self, Rendered},
+    events::Events,
     guard::{self, Admin, Guard, Operator},
     problem::Problem,
 };
@@ -37,29 +39,25 @@ const DECISIONS_DEFAULT: usize = 100;
 /// Names in a "known are" sentence at most.
 const NAMES_SHOWN_MAX: usize = 10;
 
-/// What `GET /` answers.
-const INDEX: [(&str, &str); 15] = [
-    ("GET /livez", "whether the process lives; no authentication"),
-    ("GET /readyz", "whether traffic should be sent here; no authentication"),
-    ("GET /metrics", "metrics as text"),
-    ("GET /v1/status", "routes, backends, shares, health, latency, costs"),
-    ("GET /v1/routes/{route}/explain", "the last decision of a route, term by term"),
-    ("GET /v1/decisions?route=&kind=&since=&limit=", "the journal, newest first"),
-    ("GET /v1/prices", "every price in use"),
-    ("GET /v1/overrides", "overrides that hold now"),
-    ("POST /v1/overrides", "set an override; role operator"),
-    ("GET /v1/overrides/{id}", "one override that holds now"),
-    ("DELETE /v1/overrides/{id}", "end an override; role operator"),
-    ("POST /v1/notices?backend=", "say that nodes of a backend go away; role operator"),
-    ("GET /v1/config", "the configuration in force, without secrets; role admin"),
-    ("POST /v1/reload", "read the configuration again; role admin"),
-    ("GET /", "this list"),
-];
+/// What the calls share.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) desk: Arc<dyn Desk>,
+    pub(super) guard: Arc<Guard>,
+    events: Events,
+    pub(super) rendered: Arc<Rendered>,
+}
+
+impl FromRef<App> for Arc<dyn Desk> {
+    fn from_ref(app: &App) -> Arc<dyn Desk> {
+        app.desk.clone()
+    }
+}
 
 type At = State<Arc<dyn Desk>>;
 
 /// The `{...}` of a path.
-struct Segment(String);
+pub(super) struct Segment(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = Problem;
@@ -73,9 +71,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 }
 
 /// All calls behind the guard, the time limit and the headers that every answer has.
-pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard) -> Router {
+pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard, events: Events) -> Router {
+    let guard = Arc::new(guard);
+    let app = App { desk, guard: guard.clone(), events, rendered: Arc::default() };
     Router::new()
-        .route("/", get(index))
+        .merge(dashboard::router())
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -86,14 +86,15 @@ pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard) -> Router {
         .route("/v1/overrides", get(overrides).post(add_override))
         .route("/v1/overrides/{id}", get(one_override).delete(end_override))
         .route("/v1/notices", post(notice))
+        .route("/v1/events", get(follow))
         .route("/v1/config", get(config))
         .route("/v1/reload", post(reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(limit_time))
-        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .layer(middleware::from_fn_with_state(guard, guard::check))
         .layer(middleware::map_response(add_headers))
-        .with_state(desk)
+        .with_state(app)
 }
 
 async fn limit_time(request: Request, next: Next) -> Response {
@@ -115,17 +116,13 @@ async fn add_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    // A page has a policy of its own.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+    // Not `no-referrer`: browsers then hide the origin of a form from us too.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     response
-}
-
-async fn index() -> Json<Value> {
-    let calls: Vec<Value> =
-        INDEX.iter().map(|(call, answer)| json!({"call": call, "answer": answer})).collect();
-    Json(json!({"service": "tradewind", "version": env!("CARGO_PKG_VERSION"), "calls": calls}))
 }
 
 async fn livez() -> &'static str {
@@ -185,6 +182,7 @@ struct DecisionsQuery {
     route: Option<String>,
     kind: Option<String>,
     since: Option<String>,
+    until: Option<String>,
     limit: Option<String>,
 }
 
@@ -196,16 +194,16 @@ impl DecisionsQuery {
         let route = given(self.route)
             .map(|name| name.parse::<RouteId>().map_err(|error| bad(format!("`route`: {error}."))))
             .transpose()?;
-        let since = given(self.since)
-            .map(|text| {
-                text.parse::<Timestamp>().map_err(|_| {
-                    bad(format!(
-                        "`since`: `{text}` is not a time; expected RFC 3339 such as `2026-03-02T10:00:00Z` (a `+` must \
-                         be written `%2B`)."
-                    ))
-                })
+        let time = |name: &str, text: String| {
+            text.parse::<Timestamp>().map_err(|_| {
+                bad(format!(
+                    "`{name}`: `{text}` is not a time; expected RFC 3339 such as `2026-03-02T10:00:00Z` (a `+` must be \
+                     written `%2B`)."
+                ))
             })
-            .transpose()?;
+        };
+        let since = given(self.since).map(|text| time("since", text)).transpose()?;
+        let until = given(self.until).map(|text| time("until", text)).transpose()?;
         let limit = match given(self.limit) {
             None => DECISIONS_DEFAULT,
             Some(text) => {
@@ -223,7 +221,7 @@ impl DecisionsQuery {
                 })
             })
             .transpose()?;
-        Ok(JournalQuery { route, kind, since, limit })
+        Ok(JournalQuery { route, kind, since, until, limit })
     }
 }
 
@@ -259,15 +257,33 @@ async fn one_override(State(desk): At, Segment(id): Segment) -> Result<Json<Over
     overrides.into_iter().find(|o| o.item.id == id).map(Json).ok_or_else(|| unknown_override(&id))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddQuery {
+    dry_run: Option<String>,
+}
+
 async fn add_override(
     State(desk): At,
     Operator(author): Operator,
+    query: Result<Query<AddQuery>, QueryRejection>,
     request: Request,
-) -> Result<impl IntoResponse, Problem> {
+) -> Result<Response, Problem> {
+    let dry_run = match read_query(query)?.dry_run.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(text) => {
+            let detail = format!("`dry_run`: `{text}` is neither `true` nor `false`.");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail));
+        }
+    };
     let new: NewOverride = body::read_json(request).await?;
+    if dry_run {
+        return Ok(Json(blocking(move || desk.preview(&new, &author)).await??).into_response());
+    }
     let stored = blocking(move || desk.add_override(new, &author)).await??;
     let location = format!("/v1/overrides/{}", stored.item.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(stored)))
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(stored)).into_response())
 }
 
 async fn end_override(
@@ -331,6 +347,10 @@ fn invalid_notice(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_notice", detail)
 }
 
+async fn follow(State(app): State<App>) -> Response {
+    app.events.stream(app.desk.revisions())
+}
+
 async fn config(State(desk): At, Admin(_): Admin) -> Result<Json<Value>, Problem> {
     blocking(move || desk.config()).await.map(Json)
 }
@@ -344,7 +364,7 @@ async fn unknown_path(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "unknown_path",
-        format!("There is nothing at `{}`. `GET /` lists the calls.", uri.path()),
+        format!("There is nothing at `{}`. `GET /openapi.json` describes the calls.", uri.path()),
     )
 }
 
@@ -357,7 +377,9 @@ async fn unknown_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// Asks the desk outside the runtime's threads: it may wait for the disk, or for a lock that the control loop holds.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "admin API: a call failed");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call failed; the log has the cause.")

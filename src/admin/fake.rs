@@ -6,16 +6,20 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
 
 use super::{Desk, Options};
 use crate::{
+    admin::board::{Board, Past, Preview, RoutePreview, Savings, Trend},
     admin::views::{
         Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
         Status,
     },
     config::{Fault, Faults, Role, Secret, Severity, Token},
-    model::{BackendId, Fallback, InterruptionRate, Override, RateBasis},
+    model::{BackendId, Fallback, InterruptionRate, Override, RateBasis, RouteId, Timestamp},
     signals::{
         notices::{NewNotice, Notice, Outcome},
         prices::PriceReport,
@@ -59,6 +63,7 @@ impl Desk for FakeDesk {
             routes: vec![crate::admin::views::RouteStatus {
                 route: "chat".parse().unwrap(),
                 demand_rps: 0.0,
+                slo_seconds: None,
                 reason: "no other placement is cheaper".into(),
                 reason_code: "cheapest".into(),
                 fallback: Fallback::None,
@@ -124,6 +129,23 @@ impl Desk for FakeDesk {
         Ok(stored)
     }
 
+    fn preview(&self, new: &NewOverride, _author: &str) -> Result<Preview, OverrideError> {
+        if let Some(refusal) = self.refusal {
+            return Err(refusal("refused for the test".into()));
+        }
+        let routes = new.route.iter().map(|route| RoutePreview {
+            route: route.clone(),
+            summary: "b 100%: override drain.".into(),
+            reason: format!("override drain (preview): {}", new.reason),
+            reason_code: "override".into(),
+            fallback: Fallback::None,
+            backends: Vec::new(),
+            now_usd_per_hour: Some(1.0),
+            then_usd_per_hour: None,
+        });
+        Ok(Preview { dry_run: true, ttl_seconds: 1800.0, routes: routes.collect() })
+    }
+
     fn end_override(&self, id: &str, _author: &str) -> Result<Option<Override>, OverrideError> {
         let mut overrides = self.overrides.lock().unwrap();
         let index = overrides.iter().position(|o| o.item.id == id);
@@ -147,6 +169,27 @@ impl Desk for FakeDesk {
 
     fn reload(&self, _author: &str) -> Result<u64, ReloadError> {
         self.reload_refusal.map_or(Ok(2), |refusal| Err(refusal()))
+    }
+
+    fn board(&self) -> Board {
+        Board {
+            at: "2026-03-02T10:00:00Z".parse().unwrap(),
+            status: self.status(),
+            explanations: self.explain("chat").into_iter().collect(),
+            trends: vec![Trend::default()],
+            prices: self.prices(),
+            signals: Vec::new(),
+            moves: Vec::new(),
+            savings: Savings::default(),
+        }
+    }
+
+    fn past(&self, _route: &RouteId, _at: Timestamp) -> Result<Option<Past>, String> {
+        Ok(None)
+    }
+
+    fn revisions(&self) -> watch::Receiver<u64> {
+        watch::channel(1).1
     }
 
     fn metrics(&self) -> String {

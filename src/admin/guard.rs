@@ -3,43 +3,88 @@
 //! With tokens, a call needs one. Without tokens (loopback only) everyone on the machine is `local` and may do all; then
 //! the danger is a web page in a browser on the same machine, so names that a page could have pointed at loopback (DNS
 //! rebinding) and changes that come from another page's script are refused.
+//!
+//! A browser shows its token once, for a session ([`super::session`]); a change under a session must also say that it comes
+//! from a page of ours.
 
 use std::net::IpAddr;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, StatusCode, header, request::Parts, uri::Authority},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use subtle::ConstantTimeEq;
 
-use super::problem::Problem;
+use super::{
+    dashboard,
+    problem::Problem,
+    session::{self, Sessions},
+};
 use crate::config::{Role, Token};
 
 /// Author of what is done without a token.
 const LOCAL_AUTHOR: &str = "local";
 
 /// Answered to anyone: they say nothing but "ok" or why not, and what asks them (a kubelet) has no token.
-const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
+/// The description of the API is the same everywhere and says nothing of this installation.
+const OPEN_PATHS: [&str; 3] = ["/livez", "/readyz", "/openapi.json"];
 
-/// Knows the tokens.
+/// Where a token is shown for a session: whoever calls it has none yet.
+const SIGN_IN_PATH: &str = "/session";
+
+/// What a person opens: who may not see them gets a page to sign in, not JSON.
+const PAGES: [&str; 2] = ["/", "/decisions"];
+
+/// Knows the tokens, and the sessions that were begun with them.
 #[derive(Debug)]
 pub(super) struct Guard {
     tokens: Vec<Token>,
+    sessions: Sessions,
+    /// Whether the API is served over TLS.
+    secure: bool,
 }
 
 /// Who calls.
 #[derive(Clone, Debug)]
-struct Caller {
-    name: String,
+pub(super) struct Caller {
+    pub(super) name: String,
     role: Role,
+    /// Whether by a session, which can be ended.
+    pub(super) by_session: bool,
+}
+
+impl Caller {
+    /// Whether it may set and end overrides.
+    pub(super) fn may_operate(&self) -> bool {
+        self.role >= Role::Operator
+    }
 }
 
 impl Guard {
     /// No tokens: everyone is `local` and may do all.
-    pub(super) fn new(tokens: Vec<Token>) -> Guard {
-        Guard { tokens }
+    pub(super) fn new(tokens: Vec<Token>, secure: bool) -> Guard {
+        Guard { tokens, sessions: Sessions::default(), secure }
+    }
+
+    /// Begins a session for who shows this token; gives the header that sets the cookie.
+    pub(super) fn sign_in(&self, token: &str) -> Result<HeaderValue, Problem> {
+        let caller = self.caller_of(token.trim().as_bytes())?;
+        let begun = self.sessions.begin(Caller { by_session: true, ..caller });
+        begun.and_then(|name| session::cookie(Some(&name), self.secure)).ok_or_else(|| {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "The session could not be begun: the system gives no random numbers.",
+            )
+        })
+    }
+
+    /// Ends the session of a request; gives the header that takes the cookie away.
+    pub(super) fn sign_out(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        self.sessions.end(headers);
+        session::cookie(None, self.secure)
     }
 
     fn admit(&self, request: &Request) -> Result<Caller, Problem> {
@@ -47,7 +92,16 @@ impl Guard {
         refuse_foreign_origin(request, &host)?;
         if self.tokens.is_empty() {
             refuse_foreign_name(&host)?;
-            return Ok(Caller { name: LOCAL_AUTHOR.into(), role: Role::Admin });
+            return Ok(Caller { name: LOCAL_AUTHOR.into(), role: Role::Admin, by_session: false });
+        }
+        if bearer(request.headers()).is_none()
+            && let Some(caller) = self.sessions.caller(request.headers())
+        {
+            return if request.method().is_safe() || says_where_from(request.headers()) {
+                Ok(caller)
+            } else {
+                Err(from_elsewhere())
+            };
         }
         self.identify(request.headers())
     }
@@ -61,6 +115,10 @@ impl Guard {
             )
             .with_challenge("Bearer realm=\"tradewind\""));
         };
+        self.caller_of(presented)
+    }
+
+    fn caller_of(&self, presented: &[u8]) -> Result<Caller, Problem> {
         // Every token is compared, and each in a time that does not depend on where the first difference is. That the
         // length of a token can be measured does not help to guess it.
         let mut found = None;
@@ -78,7 +136,7 @@ impl Guard {
             )
             .with_challenge("Bearer realm=\"tradewind\", error=\"invalid_token\"")
         })?;
-        Ok(Caller { name: token.name.clone(), role: token.role })
+        Ok(Caller { name: token.name.clone(), role: token.role, by_session: false })
     }
 }
 
@@ -135,11 +193,21 @@ fn refuse_foreign_origin(request: &Request, host: &Authority) -> Result<(), Prob
     if !foreign_origin && !foreign_site {
         return Ok(());
     }
-    Err(Problem::new(
+    Err(from_elsewhere())
+}
+
+fn from_elsewhere() -> Problem {
+    Problem::new(
         StatusCode::FORBIDDEN,
         "foreign_origin",
         "The request comes from a web page of another origin; such pages may not change anything here.",
-    ))
+    )
+}
+
+/// Whether a browser says where the request comes from; that it is from here was looked at before. A cookie comes with
+/// whatever a browser sends, so that a silent one is not enough for a change.
+fn says_where_from(headers: &HeaderMap) -> bool {
+    headers.contains_key("origin") || headers.contains_key("sec-fetch-site")
 }
 
 /// Lets a request through with its caller attached, or refuses it.
@@ -151,7 +219,15 @@ pub(super) async fn check(
     if OPEN_PATHS.contains(&request.uri().path()) {
         return next.run(request).await;
     }
+    if request.uri().path() == SIGN_IN_PATH {
+        return match host_of(&request).and_then(|host| refuse_foreign_origin(&request, &host)) {
+            Ok(()) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        };
+    }
+    let is_page = request.method().is_safe() && PAGES.contains(&request.uri().path());
     match guard.admit(&request) {
+        Err(problem) if is_page && problem.is_unauthorized() => dashboard::sign_in_page(None),
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -169,17 +245,24 @@ pub(super) struct Operator(pub(super) String);
 /// A caller that may see and reload the configuration; holds the name.
 pub(super) struct Admin(pub(super) String);
 
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Problem> {
+        require(parts, Role::Viewer)
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Operator, Problem> {
-        require(parts, Role::Operator).map(Operator)
+        require(parts, Role::Operator).map(|caller| Operator(caller.name))
     }
 }
 
 impl<S: Sync> FromRequestParts<S> for Admin {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Admin, Problem> {
-        require(parts, Role::Admin).map(Admin)
+        require(parts, Role::Admin).map(|caller| Admin(caller.name))
     }
 }
 
@@ -191,11 +274,11 @@ fn word(role: Role) -> &'static str {
     }
 }
 
-fn require(parts: &Parts, needed: Role) -> Result<String, Problem> {
+fn require(parts: &Parts, needed: Role) -> Result<Caller, Problem> {
     // A request without a caller did not pass the guard, and may do nothing.
     let caller = parts.extensions.get::<Caller>();
     match caller {
-        Some(caller) if caller.role >= needed => Ok(caller.name.clone()),
+        Some(caller) if caller.role >= needed => Ok(caller.clone()),
         _ => Err(Problem::new(
             StatusCode::FORBIDDEN,
             "role",

@@ -1,15 +1,20 @@
 //! The admin API: what operators, scrapers and the command line ask, over HTTP.
 //!
 //! Read in this order: [`Desk`] (what the API may ask of the running program), `server` (connections and their limits),
-//! `guard` (who may do what), `calls` (the calls themselves) and `problem` (how a refusal looks).
+//! `guard` and `session` (who may do what), `calls` (the calls themselves), `problem` (how a refusal looks), `events` (what tells a
+//! page that there is news), and `dashboard` (the pages).
 //!
 //! It shares nothing with the request path: when it is slow, full or under attack, traffic goes on.
 
+pub mod board;
 mod body;
 mod calls;
+mod dashboard;
+mod events;
 mod guard;
 mod problem;
 mod server;
+mod session;
 mod tls;
 pub mod views;
 
@@ -20,13 +25,16 @@ mod tests;
 
 pub use server::serve;
 
+use tokio::sync::watch;
+
 use crate::{
+    admin::board::{Board, Past, Preview},
     admin::views::{
         Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
         Status,
     },
     config::{Tls, Token},
-    model::{BackendId, Override},
+    model::{BackendId, Override, RouteId, Timestamp},
     signals::{notices::NewNotice, prices::PriceReport},
     store::journal::JournalQuery,
 };
@@ -59,6 +67,12 @@ pub trait Desk: Send + Sync + 'static {
     /// When the override makes no sense or cannot be stored; then nothing has changed.
     fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError>;
 
+    /// What an override would do. Nothing is stored, nothing moves.
+    ///
+    /// # Errors
+    /// When the override makes no sense.
+    fn preview(&self, new: &NewOverride, author: &str) -> Result<Preview, OverrideError>;
+
     /// Ends an override; `None` if there is none of that id.
     ///
     /// # Errors
@@ -79,6 +93,18 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// When it has faults or needs a restart; then the running configuration stays.
     fn reload(&self, author: &str) -> Result<u64, ReloadError>;
+
+    /// Everything that the dashboard shows.
+    fn board(&self) -> Board;
+
+    /// The decision about a route that was journaled at a moment; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    fn past(&self, route: &RouteId, at: Timestamp) -> Result<Option<Past>, String>;
+
+    /// A number that changes whenever the dashboard shows something else. Answers at once.
+    fn revisions(&self) -> watch::Receiver<u64>;
 
     /// All metrics as text.
     fn metrics(&self) -> String;

@@ -37,6 +37,21 @@ impl Problem {
         Problem { status, code, detail: detail.into(), faults: None, challenge: None }
     }
 
+    /// Whether nobody said who calls.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// The sentence for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// With every fault of a configuration.
     pub(super) fn with_faults(mut self, faults: Value) -> Problem {
         self.faults = Some(Box::new(faults));

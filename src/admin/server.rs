@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Desk, Options, calls, guard::Guard, tls};
+use super::{Desk, Options, calls, events::Events, guard::Guard, tls};
 
 /// Connections at a time. People, scrapers and probes need a few; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -56,10 +56,11 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let acceptor = options.tls.as_ref().map(tls::acceptor).transpose()?;
-    let app = calls::router(desk, Guard::new(options.tokens));
+    let (stop, stopped) = watch::channel(false);
+    let guard = Guard::new(options.tokens, options.tls.is_some());
+    let app = calls::router(desk, guard, Events::new(stopped.clone()));
 
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {

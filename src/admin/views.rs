@@ -46,6 +46,9 @@ pub struct RouteStatus {
     pub route: RouteId,
     /// Requests per second that clients send.
     pub demand_rps: f64,
+    /// Time to first byte that 95% of the requests are promised, in seconds; absent without an objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slo_seconds: Option<f64>,
     /// Why traffic goes where it goes, in words.
     pub reason: String,
     /// The same as a stable name.

@@ -263,6 +263,7 @@ mod tests {
             warnings: vec!["file:prices.csv has been silent for 3 h".into()],
             routes: vec![RouteStatus {
                 route: "chat".parse().unwrap(),
+                slo_seconds: None,
                 demand_rps: 11.7,
                 reason: "only eks-use1 may serve".into(),
                 reason_code: "only_one".into(),

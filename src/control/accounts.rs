@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::shadow::Followed;
+use super::{savings::Added, shadow::Followed};
 
 use crate::{
     model::{BackendId, Decision, Route, RouteId, Snapshot, Timestamp},
@@ -61,12 +61,14 @@ pub(super) struct RouteTurn<'a> {
     pub(super) shadows: &'a mut [Followed],
     /// What savings are measured against; chosen anew for every UTC day.
     pub(super) stay: &'a mut Option<Stay>,
+    /// What all routes saved in this turn.
+    pub(super) added: &'a mut Added,
 }
 
 impl Accounts {
     /// Adds a turn; gives the account of the route if it is due.
     pub(super) fn turn(&mut self, turn: RouteTurn<'_>, meters: &Meters) -> Option<Account> {
-        let RouteTurn { route, snapshot, decision, state, shadows, stay } = turn;
+        let RouteTurn { route, snapshot, decision, state, shadows, stay, added } = turn;
         let now = decision.at;
         let served = self.served(route, snapshot, meters);
         let reckoning = Reckoning::new(snapshot, decision, &served).with_standby(state, route.policy.hold);
@@ -83,7 +85,7 @@ impl Accounts {
         let from = *open.account.from.get_or_insert(now);
         let elapsed = open.at.map_or(Duration::ZERO, |at| now.duration_since(at).unsigned_abs());
         open.at = Some(now);
-        let before = open.account.saved_usd;
+        let (before, uncompared) = (open.account.saved_usd, open.account.uncompared);
         let seconds = elapsed.min(TURN_MAX).as_secs_f64();
         open.account.add(&reckoning, seconds);
         for (followed, policy) in shadows.iter_mut().zip(&route.shadow) {
@@ -97,7 +99,11 @@ impl Accounts {
                 None => account.uncompared += reckoning.requests(),
             }
         }
-        *self.saved_usd.entry(route.id.clone()).or_default() += open.account.saved_usd - before;
+        let saved_usd = open.account.saved_usd - before;
+        *self.saved_usd.entry(route.id.clone()).or_default() += saved_usd;
+        added.usd += saved_usd;
+        added.requests += reckoning.requests();
+        added.uncompared += open.account.uncompared - uncompared;
         for (index, backend) in reckoning.backends().enumerate() {
             let spent = self.spent_usd.entry((route.id.clone(), backend.clone())).or_default();
             *spent += reckoning.usd(index).unwrap_or(0.0);
@@ -260,6 +266,7 @@ mod tests {
                 state: &self.world.state,
                 shadows: &mut [],
                 stay: &mut self.stay,
+                added: &mut Added::default(),
             };
             self.accounts.turn(turn, &self.meters)
         }

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     accounts::{Accounts, RouteTurn},
     lock,
+    savings::{self, Added},
     shadow::{Followed, Shadows},
 };
 use crate::{
-    admin::views::LastMove,
+    admin::{board::Savings, views::LastMove},
     config::Settings,
     model::{
         Backend, BackendEntry, BackendId, BackendView, Decision, Health, Live, Override, Policy, Route,
@@ -80,6 +81,9 @@ pub(super) struct Memory {
     /// What shadow policies would have done.
     #[serde(default)]
     pub(super) shadows: Shadows,
+    /// What was saved today and this month.
+    #[serde(default)]
+    pub(super) savings: Savings,
 }
 
 /// Smoothed figures of a route that no single backend has.
@@ -108,6 +112,7 @@ pub(super) struct Turn {
     pub(super) spent_usd: Vec<(RouteId, BackendId, f64)>,
     /// Dollars saved so far, by route.
     pub(super) saved_usd: Vec<(RouteId, f64)>,
+    pub(super) savings: Savings,
     pub(super) table: RoutingTable,
 }
 
@@ -131,6 +136,7 @@ impl Brain {
         let snapshots = self.collect(settings, signals, &observed, overrides, now);
         let mut routes = Vec::with_capacity(snapshots.len());
         let mut accounts = Vec::new();
+        let mut added = Added::default();
         let mut spot_nodes: HashMap<BackendId, f64> = HashMap::new();
         for (route, mut snapshot) in settings.routes.iter().zip(snapshots) {
             if let Some(rules) = settings.rules.get(&route.policy.id) {
@@ -158,6 +164,7 @@ impl Brain {
                 state,
                 shadows,
                 stay: &mut stay,
+                added: &mut added,
             };
             let due = self.accounts.turn(turn, &signals.meters);
             accounts.extend(due.map(|account| (route.id.clone(), account)));
@@ -167,11 +174,12 @@ impl Brain {
             let shadows = self.memory.shadows.of(&route.id).to_vec();
             routes.push(RoutePicture { snapshot, decision, before, policy, shadows, state, last_move });
         }
+        savings::add(&mut self.memory.savings, added, now);
         lock(&signals.notices).advance(now, spot_nodes);
         self.forget_removed(settings);
         let table = table(settings, &observed, &routes, generation);
         let (spent_usd, saved_usd) = (self.accounts.spent_usd(), self.accounts.saved_usd());
-        Turn { routes, accounts, table, spent_usd, saved_usd }
+        Turn { routes, accounts, table, spent_usd, saved_usd, savings: self.memory.savings }
     }
 
     /// Ends the accounts of all routes, as at the end of the process.
@@ -317,7 +325,8 @@ impl Brain {
     }
 }
 
-fn concerns(order: &Override, route: &Route) -> bool {
+/// Whether an override is about a route, by name or through one of its backends.
+pub(super) fn concerns(order: &Override, route: &Route) -> bool {
     order.route.as_ref().is_none_or(|r| *r == route.id)
         && order.backend.as_ref().is_none_or(|b| route.backends.contains(b))
 }

@@ -3,11 +3,13 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::{Control, RoutePicture, lock, rules, shadow::Followed};
 use crate::{
     admin::{
         Desk,
+        board::{Board, Past, Preview},
         views::{
             BackendStatus, CostInputs, Explanation, LoadView, NewOverride, NoticeError, NoticeReceipt,
             OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError, OverrideStatus, ReloadError,
@@ -15,7 +17,7 @@ use crate::{
         },
     },
     config,
-    model::{BackendId, BackendView, Override, OverrideKind, Share, Timestamp},
+    model::{BackendId, BackendView, Override, OverrideKind, RouteId, Share, Timestamp},
     policy::{explain, shadow},
     signals::{notices::NewNotice, prices::PriceReport},
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
@@ -122,6 +124,10 @@ impl Desk for Control {
         Ok(OverrideStatus { remaining_seconds: ttl.as_secs_f64(), item })
     }
 
+    fn preview(&self, new: &NewOverride, author: &str) -> Result<Preview, OverrideError> {
+        self.preview_of(new, author)
+    }
+
     fn end_override(&self, id: &str, author: &str) -> Result<Option<Override>, OverrideError> {
         let now = Timestamp::now();
         let Some(ended) = self.overrides.end(id).map_err(refused)? else { return Ok(None) };
@@ -141,6 +147,18 @@ impl Desk for Control {
 
     fn reload(&self, author: &str) -> Result<u64, ReloadError> {
         self.reload_as(author)
+    }
+
+    fn board(&self) -> Board {
+        self.board_at(Timestamp::now())
+    }
+
+    fn past(&self, route: &RouteId, at: Timestamp) -> Result<Option<Past>, String> {
+        self.past_of(route, at)
+    }
+
+    fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
     }
 
     fn metrics(&self) -> String {
@@ -268,6 +286,7 @@ impl Control {
         RouteStatus {
             route: snapshot.route.clone(),
             demand_rps: snapshot.demand_rps,
+            slo_seconds: snapshot.slo.ttft_p95.map(seconds),
             reason: decision.reason.to_string(),
             reason_code: decision.reason.code().into(),
             fallback: decision.fallback,
@@ -330,7 +349,7 @@ impl Control {
     }
 
     /// What an override needs beyond its form; answers with its time to live.
-    fn check(&self, new: &NewOverride) -> Result<Duration, OverrideError> {
+    pub(super) fn check(&self, new: &NewOverride) -> Result<Duration, OverrideError> {
         let invalid = |text: String| Err(OverrideError::Invalid(text));
         let ttl = match config::parse_duration(&new.ttl) {
             Ok(ttl) if ttl.is_zero() => return invalid("`ttl` must be longer than 0".into()),

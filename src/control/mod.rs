@@ -3,18 +3,23 @@
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
-//! would do), `desk.rs` (what operators ask), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
+//! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
+//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
 //! disk).
 
 mod accounts;
+mod board;
 mod brain;
 mod desk;
 mod notices;
+mod preview;
 mod reload;
 mod rules;
+mod savings;
 mod scribe;
 pub mod serve;
 mod shadow;
+mod trends;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,9 +33,10 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{
+    admin::board::Savings,
     config::Settings,
     model::{
         Action, Backend, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable,
@@ -45,6 +51,7 @@ use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
 use reload::{Feed, FileMark};
 use scribe::{Note, Scribe};
+use trends::Trends;
 
 /// Blob in which the policy's state outlives a restart.
 const MEMORY_BLOB: &str = "policy.json";
@@ -71,6 +78,7 @@ struct Picture {
     routes: Vec<RoutePicture>,
     spent_usd: Vec<(RouteId, BackendId, f64)>,
     saved_usd: Vec<(RouteId, f64)>,
+    savings: Savings,
 }
 
 /// The running program, apart from its request path.
@@ -99,6 +107,11 @@ pub struct Control {
     /// The revision of the price book that was written down last.
     saved_prices: AtomicU64,
     draining: AtomicBool,
+    trends: Mutex<Trends>,
+    /// Counts what a reader of the dashboard would see as another picture.
+    revision: watch::Sender<u64>,
+    /// What that was last, as a hash.
+    shown: AtomicU64,
     wake: Notify,
 }
 
@@ -148,10 +161,15 @@ impl Control {
             self.save_prices(&active.settings);
         }
         self.save_notices(due);
-        let Turn { routes, accounts, spent_usd, saved_usd, .. } = turn;
+        let Turn { routes, accounts, spent_usd, saved_usd, savings, .. } = turn;
         self.note_accounts(accounts, now);
-        let picture = Picture { taken: Instant::now(), routes, spent_usd, saved_usd };
+        lock(&self.trends).add(&routes, now);
+        let picture = Picture { taken: Instant::now(), routes, spent_usd, saved_usd, savings };
+        let shown = board::hash(&picture, &in_force, active.generation, revision, now);
         self.picture.store(Some(Arc::new(picture)));
+        if self.shown.swap(shown, Relaxed) != shown {
+            self.revision.send_modify(|revision| *revision += 1);
+        }
     }
 
     fn save_memory(&self, brain: &Brain) {

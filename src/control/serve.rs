@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told,
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told, board,
     brain::{Brain, Signals},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
@@ -200,7 +200,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         signals,
         publisher: Publisher::new(meters),
         overrides,
-        journal,
+        journal: journal.clone(),
         scribe,
         brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),
         picture: ArcSwapOption::empty(),
@@ -216,6 +216,9 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         turns: Default::default(),
         saved_prices: Default::default(),
         draining: AtomicBool::new(false),
+        trends: Mutex::new(board::remembered(&journal, now)),
+        revision: watch::Sender::new(0),
+        shown: Default::default(),
         wake: tokio::sync::Notify::new(),
     };
     if let Some(warning) = warning {

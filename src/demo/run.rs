@@ -281,6 +281,7 @@ impl Session {
             route: Some(ROUTE.parse::<RouteId>().map_err(because("name its route"))?),
             kind: None,
             since: self.journal.unread_since(),
+            until: None,
             limit: QUERY_ENTRIES_MAX,
         };
         let control = self.control.clone();

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] (what the operator
 //! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
-//! from it) and [`table`] (what the request path reads).
+//! from it), [`table`] (what the request path reads) and [`words`] (how amounts are shown).
 
 pub mod backend;
 pub mod binding;
@@ -18,6 +18,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod table;
 pub mod units;
+pub mod words;
 
 pub use backend::{
     Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,

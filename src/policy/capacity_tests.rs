@@ -160,12 +160,17 @@ fn replicas_that_flap_below_what_is_wanted_are_not_a_sign_that_they_come() {
 }
 
 #[test]
-fn what_comes_back_after_a_collapse_is_not_counted_on_at_once() {
+fn what_collapses_twice_is_not_counted_on_at_once() {
     let mut world = world(6, 6);
     world.run(10);
     report(&mut world, 0, 6);
     world.run(60);
     assert_eq!(world.share("a"), 0.0);
+    report(&mut world, 6, 6);
+    world.run(100);
+    assert_eq!(world.share("a"), 1.0, "it has come back");
+    report(&mut world, 0, 6);
+    world.run(60);
     report(&mut world, 6, 6);
     world.run(300);
     assert_eq!(world.share("a"), 0.0, "it may go again as it came");

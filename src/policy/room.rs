@@ -163,17 +163,15 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         let warmth = &mut state.warmth[i];
         if let Some(reported) = site.view.load.ready_replicas {
             let came = reported > warmth.most_ready;
-            // Half of it gone at once is an outage, not a fluctuation: others must prepare now. What comes back is not counted on
-            // before it has stayed for a while.
+            // Half of it gone at once is an outage, not a fluctuation: others must prepare now.
             let idle = load <= 2.0 * DEMAND_MIN_RPS;
             let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported && !idle;
-            if collapsed {
-                warmth.least_ready = Some(reported);
-            } else if is_stalled(policy, replicas, warmth, now) {
-                warmth.least_ready = warmth.least_ready.map(|least| least.min(reported));
-            } else {
-                warmth.least_ready = None;
-            }
+            // The first time it may come back to stay; where it goes again meanwhile, it is not counted on before the time is over.
+            warmth.least_ready = match is_stalled(policy, replicas, warmth, now) {
+                true if collapsed => Some(reported),
+                true => warmth.least_ready.map(|least| least.min(reported)),
+                false => None,
+            };
             warmth.most_ready = match warmth.growing_since {
                 Some(_) => warmth.most_ready.max(reported),
                 None => reported,

@@ -130,13 +130,15 @@ pub struct JournalQuery {
     pub kind: Option<EntryKind>,
     /// Only entries of this time or later.
     pub since: Option<Timestamp>,
+    /// Only entries of this time or earlier.
+    pub until: Option<Timestamp>,
     /// At most so many; never more than [`QUERY_ENTRIES_MAX`].
     pub limit: usize,
 }
 
 impl Default for JournalQuery {
     fn default() -> JournalQuery {
-        JournalQuery { route: None, kind: None, since: None, limit: 100 }
+        JournalQuery { route: None, kind: None, since: None, until: None, limit: 100 }
     }
 }
 
@@ -314,6 +316,7 @@ impl JournalQuery {
         // recent `since`: where the clock was set, the lines are not in the order of their times.
         let head: Head = serde_json::from_slice(line).ok()?;
         let wanted = self.since.is_none_or(|since| head.at >= since)
+            && self.until.is_none_or(|until| head.at <= until)
             && self.kind.map_or(head.kind != EntryKind::Account, |kind| head.kind == kind)
             && self.route.as_ref().is_none_or(|route| head.route.as_ref() == Some(route));
         if wanted { serde_json::from_slice(line).ok() } else { None }

@@ -1,0 +1,278 @@
+//! A route over the last hours: shares, unit costs, latency, on one axis of time with the moves.
+
+use std::fmt::Write as _;
+
+use super::html::{COLOURS_COUNT, colour, text as escape};
+use crate::{
+    admin::{
+        board::{Move, Point, Sample, Trend},
+        views::RouteStatus,
+    },
+    chart::{Axis, DASHES, text},
+    model::{Timestamp, words},
+};
+
+/// Size of a picture in its own units; the page makes it as wide as it has room, never much wider.
+const WIDTH: f64 = 340.0;
+const HEIGHT: f64 = 160.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = WIDTH - 8.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = HEIGHT - 22.0;
+
+/// Columns of a picture: about one in three pixels of a phone.
+const COLUMNS: usize = 96;
+
+/// A picture shows at least this time, in seconds, so that the first minute does not look like a day.
+const SPAN_MIN: f64 = 60.0;
+
+/// A value on the vertical axis at least: an axis of nothing has no scale.
+const HIGH_MIN: f64 = 1e-9;
+
+/// One moment that is drawn, and where.
+struct Column<'a> {
+    x: f64,
+    points: &'a [Point],
+}
+
+/// Three pictures; nothing before there are two samples.
+pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, moves: &[Move]) {
+    let (Some(first), Some(last)) = (trend.samples.first(), trend.samples.last()) else { return };
+    if trend.samples.len() < 2 {
+        return;
+    }
+    let time = Time { to: last.at, seconds: seconds_between(first.at, last.at).max(SPAN_MIN) };
+    let columns = columns(&trend.samples, &time);
+    let mine: Vec<&Move> =
+        moves.iter().filter(|of| of.route == status.route && time.holds(of.at)).take(COLUMNS).collect();
+    let span = words::span(time.seconds);
+    out.push_str("<div class=\"charts\">\n");
+    figure(out, &format!("Share of requests, last {span}; a triangle marks a move"), |out| {
+        shares(out, &columns, trend, &time, &mine, status.route.as_str());
+    });
+    let usd = |axis_value: f64| format!("${}", round(axis_value));
+    figure(out, "One more request, USD per 1,000", |out| {
+        let value = |point: &Point| point.usd_per_1k.map(f64::from);
+        lines(out, &columns, value, None, usd, &time, &mine, "USD per 1,000 requests over time");
+    });
+    let limit = status.slo_seconds;
+    let caption = if limit.is_some() { "First byte, p95; dashed: the objective" } else { "First byte, p95" };
+    figure(out, caption, |out| {
+        let value = |point: &Point| point.p95_seconds.map(f64::from);
+        lines(out, &columns, value, limit, words::latency, &time, &mine, "Time to first byte over time");
+    });
+    out.push_str("</div>\n");
+}
+
+/// The axis of time.
+struct Time {
+    to: Timestamp,
+    seconds: f64,
+}
+
+impl Time {
+    fn x(&self, at: Timestamp) -> f64 {
+        RIGHT - seconds_between(at, self.to) / self.seconds * (RIGHT - LEFT)
+    }
+
+    fn holds(&self, at: Timestamp) -> bool {
+        (0.0..=self.seconds).contains(&seconds_between(at, self.to))
+    }
+}
+
+fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+/// At most so many moments: of each column's width, the last one.
+fn columns<'a>(samples: &'a [Sample], time: &Time) -> Vec<Column<'a>> {
+    let width = (RIGHT - LEFT) / COLUMNS as f64;
+    let mut columns: Vec<Column<'a>> = Vec::new();
+    for sample in samples {
+        let x = time.x(sample.at);
+        match columns.last_mut() {
+            Some(last) if (x / width).floor() == (last.x / width).floor() => last.points = &sample.points,
+            _ => columns.push(Column { x, points: &sample.points }),
+        }
+    }
+    columns
+}
+
+fn figure(out: &mut String, caption: &str, draw: impl FnOnce(&mut String)) {
+    let _ = write!(out, "<figure><figcaption>{}</figcaption>", escape(caption));
+    draw(out);
+    out.push_str("</figure>\n");
+}
+
+/// A frame with its axes.
+fn open(out: &mut String, axis: &Axis, label: impl Fn(f64) -> String, time: &Time, said: &str) {
+    let _ = write!(
+        out,
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" font-family=\"sans-serif\" font-size=\"11\" \
+         fill=\"#333\">",
+        escape(said)
+    );
+    for tick in axis.ticks().into_iter().step_by(2) {
+        let y = axis.pixel(tick);
+        let _ = write!(out, "<path d=\"M{LEFT} {y:.1}H{RIGHT}\" stroke=\"#ddd\"/>");
+        text(out, LEFT - 5.0, y + 4.0, "end", "", &label(tick));
+    }
+    text(out, LEFT, HEIGHT - 7.0, "start", "", &format!("{} ago", words::span(time.seconds)));
+    text(out, RIGHT, HEIGHT - 7.0, "end", "", &format!("{} UTC", time.to.strftime("%H:%M:%S")));
+}
+
+/// Lines at the moves, with a triangle on top; what it was for shows when pointed at, and stands in the table of moves.
+fn mark(out: &mut String, moves: &[&Move], time: &Time) {
+    for of in moves {
+        let x = time.x(of.at);
+        let _ = write!(
+            out,
+            "<g><title>{}: {}</title><path d=\"M{x:.1} {TOP}V{BOTTOM}\" stroke=\"#000\" stroke-dasharray=\"2 2\"/>\
+             <path d=\"M{:.1} 1h10l-5 9z\" fill=\"#000\" stroke=\"#fff\"/></g>",
+            words::moment(of.at),
+            escape(&of.reason),
+            x - 5.0
+        );
+    }
+}
+
+fn shares(
+    out: &mut String,
+    columns: &[Column<'_>],
+    trend: &Trend,
+    time: &Time,
+    moves: &[&Move],
+    route: &str,
+) {
+    let axis = Axis::linear(0.0, 1.0, BOTTOM, TOP);
+    let percent = |tick: f64| format!("{:.0}%", tick * 100.0);
+    open(out, &axis, percent, time, &format!("Shares of {route} over time"));
+    let mut lower = vec![0.0; columns.len()];
+    for (place, backend) in trend.backends.iter().enumerate() {
+        let share =
+            |column: &Column<'_>| column.points.get(place).map_or(0.0, |point| f64::from(point.share));
+        let upper: Vec<f64> =
+            columns.iter().zip(&lower).map(|(column, below)| below + share(column)).collect();
+        if upper.iter().zip(&lower).any(|(upper, lower)| upper > lower) {
+            let mut path = steps(columns, &upper, &axis);
+            path += &backwards(columns, &lower, &axis);
+            let _ = write!(
+                out,
+                "<path d=\"{path}z\" fill=\"{}\"><title>{}</title></path>",
+                colour(place),
+                escape(backend)
+            );
+        }
+        lower = upper;
+    }
+    mark(out, moves, time);
+    out.push_str("</svg>");
+}
+
+/// From left to right: each value holds until the next moment.
+fn steps(columns: &[Column<'_>], values: &[f64], axis: &Axis) -> String {
+    let mut path = String::new();
+    let mut drawn = None;
+    for (column, value) in columns.iter().zip(values) {
+        let y = axis.pixel(*value);
+        match drawn {
+            None => {
+                let _ = write!(path, "M{:.1} {y:.1}", column.x);
+            }
+            Some(before) if before != *value => {
+                let _ = write!(path, "H{:.1}V{y:.1}", column.x);
+            }
+            Some(_) => {}
+        }
+        drawn = Some(*value);
+    }
+    let _ = write!(path, "H{RIGHT}");
+    path
+}
+
+/// The same from right to left, as the lower edge of an area.
+fn backwards(columns: &[Column<'_>], values: &[f64], axis: &Axis) -> String {
+    let Some(last) = values.last() else { return String::new() };
+    let mut path = format!("V{:.1}", axis.pixel(*last));
+    for (index, column) in columns.iter().enumerate().skip(1).rev() {
+        if values[index - 1] != values[index] {
+            let _ = write!(path, "H{:.1}V{:.1}", column.x, axis.pixel(values[index - 1]));
+        }
+    }
+    let _ = write!(path, "H{:.1}", columns[0].x);
+    path
+}
+
+#[allow(clippy::too_many_arguments, reason = "what is drawn, how it is named, and the two axes")]
+fn lines(
+    out: &mut String,
+    columns: &[Column<'_>],
+    value: impl Fn(&Point) -> Option<f64>,
+    limit: Option<f64>,
+    label: impl Fn(f64) -> String,
+    time: &Time,
+    moves: &[&Move],
+    said: &str,
+) {
+    let all = columns.iter().flat_map(|column| column.points.iter().filter_map(&value));
+    let high = all.clone().chain(limit).fold(HIGH_MIN, f64::max);
+    if all.clone().next().is_none() {
+        out.push_str("<p class=\"soft\">n/a: nothing is known in this time.</p>");
+        return;
+    }
+    let axis = Axis::linear(0.0, high * 1.05, BOTTOM, TOP);
+    open(out, &axis, label, time, said);
+    if let Some(limit) = limit {
+        let y = axis.pixel(limit);
+        let _ =
+            write!(out, "<path d=\"M{LEFT} {y:.1}H{RIGHT}\" stroke=\"#a30000\" stroke-dasharray=\"6 3\"/>");
+    }
+    for place in 0..columns.first().map_or(0, |column| column.points.len()) {
+        let mut path = String::new();
+        // A line breaks where nothing is known: it never goes through what was not seen.
+        for run in columns.chunk_by(|a, b| {
+            let known = |column: &Column<'_>| column.points.get(place).and_then(&value).is_some();
+            known(a) == known(b)
+        }) {
+            let values: Vec<f64> =
+                run.iter().filter_map(|column| column.points.get(place).and_then(&value)).collect();
+            if !values.is_empty() {
+                path += &joined(run, &values, &axis);
+            }
+        }
+        if !path.is_empty() {
+            let dash = DASHES[place / COLOURS_COUNT % DASHES.len()];
+            let _ = write!(
+                out,
+                "<path d=\"{path}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>",
+                colour(place)
+            );
+        }
+    }
+    mark(out, moves, time);
+    out.push_str("</svg>");
+}
+
+/// A line through the values of moments that follow each other; points that add nothing to it are left out.
+fn joined(columns: &[Column<'_>], values: &[f64], axis: &Axis) -> String {
+    let mut path = String::new();
+    for (index, (column, value)) in columns.iter().zip(values).enumerate() {
+        let flat = |other: Option<&f64>| other.is_some_and(|other| other == value);
+        let before = index.checked_sub(1).and_then(|index| values.get(index));
+        if flat(before) && flat(values.get(index + 1)) {
+            continue;
+        }
+        let command = if index == 0 { 'M' } else { 'L' };
+        let _ = write!(path, "{command}{:.1} {:.1}", column.x, axis.pixel(*value));
+    }
+    if values.len() == 1 {
+        // A single moment would be no line at all.
+        path.push_str("h2");
+    }
+    path
+}
+
+/// Ticks are sums of steps, which are not exact.
+fn round(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
+}

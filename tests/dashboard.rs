@@ -2,9 +2,11 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use harness::{Answer, Backend, Client, Config, Tradewind, client::Exchange, eventually, until};
+use harness::{
+    Answer, Backend, Client, Config, Tradewind, browser::Browser, client::Exchange, eventually, until,
+};
 use serde_json::{Value, json};
 
 /// Largest page that is served, in bytes.
@@ -225,7 +227,7 @@ fn a_browser_signs_in_with_a_token_and_may_do_what_the_token_may() {
     assert_eq!((silent.status, &silent.json()["code"]), (403, &json!("foreign_origin")));
     assert_eq!(send(&tradewind, "/overrides", &origin, &[("cookie", &oncall)], form).status, 303);
     let page = get("/", &eve).text();
-    assert!(page.contains("<td>oncall</td>") && !page.contains("/end\""), "{page}");
+    assert!(page.contains("<td>oncall</td>") && !page.contains("aria-label=\"End"), "{page}");
 
     let out = send(&tradewind, "/session/end", &origin, &[("cookie", &oncall)], "");
     assert_eq!(out.status, 303);
@@ -279,4 +281,66 @@ fn a_move_of_the_past_is_explained_also_after_a_restart() {
     }
     let none = tradewind.get("/decisions?route=chat&at=2020-01-01T00:00:00Z").unwrap();
     assert_eq!((none.status, &none.json()["code"]), (404, &json!("unknown_decision")));
+}
+
+/// Whether anything is wider than the window, and whether two texts of the same row lie over each other.
+const OVERLAPS: &str = "
+const wide = document.documentElement.scrollWidth > document.documentElement.clientWidth
+    ? ['the page is wider than the window'] : [];
+const boxes = [...document.querySelectorAll('h1,h2,h3,p,dt,dd,td,th,label,input,select,button,figcaption')]
+    .filter(e => e.offsetParent && e.innerText !== '' && !e.closest('.scroll') && !e.querySelector('button,input'));
+const over = [];
+for (const a of boxes) for (const b of boxes) {
+    if (a === b || a.contains(b) || b.contains(a)) continue;
+    const [x, y] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
+    if (Math.min(x.right, y.right) - Math.max(x.left, y.left) > 1 && Math.min(x.bottom, y.bottom) - Math.max(x.top, y.top) > 1)
+        over.push(a.tagName + ' ' + a.innerText + ' over ' + b.tagName + ' ' + b.innerText);
+}
+return wide.concat(over);";
+
+#[test]
+fn a_drain_from_the_browser_moves_the_traffic_and_expires() {
+    let (a, b) = (Backend::named("eks-use1"), Backend::named("gke-usc1"));
+    let tradewind = Tradewind::start(&Config::new(&[(&a, 1.0), (&b, 2.0)]).slo("800ms"));
+    let load = harness::Load::start(tradewind.http, &["GET"], Duration::from_millis(10));
+    let browser = Browser::start();
+    browser.open(&own_origin(&tradewind));
+    eventually("the page is live", || browser.text().contains("as local \u{b7} live"));
+    let bar = || {
+        let label = browser.run("return document.querySelector('svg.bar').getAttribute('aria-label')");
+        label.as_str().unwrap().to_owned()
+    };
+    assert_eq!(bar(), "Traffic now: eks-use1 100%");
+    browser.click("#terms-chat summary");
+
+    // The keyboard alone: Enter in a field asks for the preview, which changes nothing.
+    browser.keys("#kind", "drain");
+    browser.keys("#backend", "eks-use1");
+    browser.clear("#ttl");
+    browser.keys("#ttl", "10s");
+    browser.keys("#reason", "an incident\u{e007}");
+    eventually("the effect is shown", || browser.text().contains("gke-usc1 0% \u{2192} 100%, at once"));
+    assert!(browser.text().contains("an hour more"), "{}", browser.text());
+    assert_eq!(tradewind.share("eks-use1"), 1.0);
+
+    browser.click("#give");
+    eventually("the drain is listed", || browser.text().contains("drain eks-use1"));
+    eventually("the share has moved", || bar() == "Traffic now: gke-usc1 100%");
+    eventually("there are pictures", || browser.run("return document.querySelectorAll('svg.chart').length") == 3);
+    let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard");
+    for (name, scheme, width) in [("light", "light", 1100), ("dark", "dark", 1100), ("phone", "light", 360)] {
+        browser.emulate(scheme, width);
+        assert_eq!(browser.run(OVERLAPS), json!([]), "{name}");
+        browser.picture(&pictures.join(format!("{name}.png")));
+    }
+    browser.emulate("light", 1100);
+    // What is open stays open, although the page is live.
+    browser.click("#terms-chat summary");
+    eventually("it has expired, without the page being reloaded", || bar() == "Traffic now: eks-use1 100%");
+    assert!(browser.text().contains("None holds: policies decide."));
+    assert_eq!(browser.run("return document.getElementById('terms-chat').open"), true);
+    browser.click("#moves ~ .scroll a");
+    eventually("a move is explained", || browser.text().contains("What would have changed it"));
+    assert_eq!(browser.complaints(), [""; 0]);
+    assert!(harness::load::failures(&load.finish()).is_empty());
 }

@@ -12,6 +12,7 @@ use crate::{
     },
     model::{BackendId, Decision, Health, Override, RouteId, Timestamp},
     policy::explain,
+    signals::prices::PriceReport,
     store::{EntryKind, Journal, JournalQuery, journal::QUERY_ENTRIES_MAX},
 };
 
@@ -32,7 +33,14 @@ impl Control {
             (trends.moves(), status.routes.iter().map(|route| trends.of(&route.route)).collect());
         let savings = self.picture.load().as_ref().map(|picture| picture.savings).unwrap_or_default();
         let signals = self.signals_at(now);
-        Board { at: now, status, explanations, trends, prices: self.prices(), signals, moves, savings }
+        let settings = &self.active.load().settings;
+        let needed = |price: &PriceReport| {
+            let backend = settings.backends.iter().find(|backend| backend.id == price.backend);
+            price.usd_per_hour.is_some() || backend.is_some_and(|backend| backend.needs(price.offer))
+        };
+        // That nobody states what no cost is made of is no news.
+        let prices = self.prices().into_iter().filter(needed).collect();
+        Board { at: now, status, explanations, trends, prices, signals, moves, savings }
     }
 
     /// The decision about a route that was journaled at a moment.

@@ -4,6 +4,7 @@
 
 pub mod aws;
 pub mod backend;
+pub mod browser;
 pub mod client;
 pub mod config;
 pub mod gcp;

@@ -86,11 +86,7 @@ pub(super) fn room(
         is_seen: reported.is_some() || view.leaving > Share::ZERO,
         replicas: f64::from(ready),
         most_share,
-        limit: match stalled {
-            true => share_of(replicas.capacity_rps(ready.min(warmth.least_ready.unwrap_or(ready))))
-                .min(most_share),
-            false => most_share,
-        },
+        limit: if stalled { ready_share.min(most_share) } else { most_share },
         stalled,
     }
 }
@@ -166,12 +162,6 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
             // Half of it gone at once is an outage, not a fluctuation: others must prepare now.
             let idle = load <= 2.0 * DEMAND_MIN_RPS;
             let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported && !idle;
-            // The first time it may come back to stay; where it goes again meanwhile, it is not counted on before the time is over.
-            warmth.least_ready = match is_stalled(policy, replicas, warmth, now) {
-                true if collapsed => Some(reported),
-                true => warmth.least_ready.map(|least| least.min(reported)),
-                false => None,
-            };
             warmth.most_ready = match warmth.growing_since {
                 Some(_) => warmth.most_ready.max(reported),
                 None => reported,

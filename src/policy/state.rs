@@ -19,10 +19,6 @@ pub struct Warmth {
     /// When replicas that were wanted had not come in time; for a while the backend is not counted on for more than is ready.
     #[serde(default)]
     pub stalled_at: Option<Timestamp>,
-    /// The fewest that were ready since half of them were gone at once for the second time in a while: so many are counted on until
-    /// that is a while ago.
-    #[serde(default)]
-    pub least_ready: Option<u32>,
     /// The most that were ready since more are wanted: only more than that is a sign that they come.
     #[serde(default)]
     pub most_ready: u32,

@@ -132,7 +132,7 @@ pub struct Past {
 }
 
 /// `POST /v1/overrides?dry_run=true`: what an override would do. Nothing is stored.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Preview {
     /// Always true: an answer without it was a change.
     pub dry_run: bool,
@@ -143,7 +143,7 @@ pub struct Preview {
 }
 
 /// What an override would do to one route.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RoutePreview {
     /// The route.
     pub route: RouteId,
@@ -164,7 +164,7 @@ pub struct RoutePreview {
 }
 
 /// What an override would do to one backend of a route.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BackendPreview {
     /// The backend.
     pub backend: BackendId,

@@ -1,4 +1,4 @@
-//! The calls.
+//! The calls that only read, and what all calls share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,23 +10,21 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    Desk, body,
+    Desk, changes,
     dashboard::{self, Rendered},
     events::Events,
-    guard::{self, Admin, Guard, Operator},
+    guard::{self, Admin, Guard},
+    openapi,
     problem::Problem,
 };
 use crate::{
-    admin::views::{
-        Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
-        Status,
-    },
-    model::{BackendId, Override, RouteId, Timestamp},
-    signals::notices::NewNotice,
+    admin::views::{Explanation, OverrideStatus, Status},
+    model::{RouteId, Timestamp},
+    signals::prices::PriceReport,
     store::journal::{JournalQuery, QUERY_ENTRIES_MAX},
 };
 
@@ -54,7 +52,7 @@ impl FromRef<App> for Arc<dyn Desk> {
     }
 }
 
-type At = State<Arc<dyn Desk>>;
+pub(super) type At = State<Arc<dyn Desk>>;
 
 /// The `{...}` of a path.
 pub(super) struct Segment(pub(super) String);
@@ -76,6 +74,7 @@ pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard, events: Events) -> Route
     let app = App { desk, guard: guard.clone(), events, rendered: Arc::default() };
     Router::new()
         .merge(dashboard::router())
+        .route("/openapi.json", get(openapi::serve))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
@@ -83,12 +82,12 @@ pub(super) fn router(desk: Arc<dyn Desk>, guard: Guard, events: Events) -> Route
         .route("/v1/routes/{route}/explain", get(explain))
         .route("/v1/decisions", get(decisions))
         .route("/v1/prices", get(prices))
-        .route("/v1/overrides", get(overrides).post(add_override))
-        .route("/v1/overrides/{id}", get(one_override).delete(end_override))
-        .route("/v1/notices", post(notice))
+        .route("/v1/overrides", get(overrides).post(changes::add_override))
+        .route("/v1/overrides/{id}", get(one_override).delete(changes::end_override))
+        .route("/v1/notices", post(changes::notice))
         .route("/v1/events", get(follow))
         .route("/v1/config", get(config))
-        .route("/v1/reload", post(reload))
+        .route("/v1/reload", post(changes::reload))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(middleware::from_fn(limit_time))
@@ -125,19 +124,41 @@ async fn add_headers(mut response: Response) -> Response {
     response
 }
 
-async fn livez() -> &'static str {
+/// Whether the process lives
+#[utoipa::path(
+    get, path = "/livez", tag = "health",
+    responses(
+        (status = 200, description = "It does", body = String, content_type = "text/plain")
+    )
+)]
+pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-// Answers where it is: a probe must hear of trouble, not wait in a queue with it.
-async fn readyz(State(desk): At) -> (StatusCode, String) {
+/// Whether traffic should be sent here
+#[utoipa::path(
+    get, path = "/readyz", tag = "health",
+    responses(
+        (status = 200, description = "It should", body = String, content_type = "text/plain"),
+        (status = 503, description = "Why not", body = String, content_type = "text/plain")
+    )
+)]
+pub(super) async fn readyz(State(desk): At) -> (StatusCode, String) {
+    // Asked where it is: a probe must hear of trouble, not wait in a queue with it.
     match desk.ready() {
         Ok(()) => (StatusCode::OK, "ok\n".into()),
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
-async fn metrics(State(desk): At) -> Response {
+/// Metrics
+#[utoipa::path(
+    get, path = "/metrics", tag = "observe",
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text")
+    )
+)]
+pub(super) async fn metrics(State(desk): At) -> Response {
     let text = match blocking(move || desk.metrics()).await {
         Ok(text) => text,
         Err(problem) => return problem.into_response(),
@@ -152,11 +173,27 @@ async fn metrics(State(desk): At) -> Response {
     ([(header::CONTENT_TYPE, format)], text).into_response()
 }
 
-async fn status(State(desk): At) -> Result<Json<Status>, Problem> {
+/// Routes, backends, shares, health, latency, costs
+#[utoipa::path(
+    get, path = "/v1/status", tag = "observe",
+    responses(
+        (status = 200, description = "As the last decisions left them", body = Status)
+    )
+)]
+pub(super) async fn status(State(desk): At) -> Result<Json<Status>, Problem> {
     blocking(move || desk.status()).await.map(Json)
 }
 
-async fn explain(State(desk): At, Segment(route): Segment) -> Result<Json<Explanation>, Problem> {
+/// The last decision of a route, term by term
+#[utoipa::path(
+    get, path = "/v1/routes/{route}/explain", tag = "observe",
+    params(("route" = String, Path)),
+    responses(
+        (status = 200, description = "It", body = Explanation),
+        (status = 404, description = "`unknown_route`", body = super::problem::Document, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn explain(State(desk): At, Segment(route): Segment) -> Result<Json<Explanation>, Problem> {
     blocking(move || desk.explain(&route).ok_or_else(|| unknown_route(&route, &desk.status())))
         .await?
         .map(Json)
@@ -176,14 +213,55 @@ fn unknown_route(route: &str, status: &Status) -> Problem {
     )
 }
 
-#[derive(Deserialize)]
+/// What `GET /v1/decisions` may be asked. As text, so that what is wrong is said in our words.
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-struct DecisionsQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct DecisionsQuery {
+    /// Only entries of this route.
     route: Option<String>,
+    /// Only entries of this kind: `decision`, `account`, `override`, `notice`, `price`, `health`, `config`, `state`, `process`.
     kind: Option<String>,
+    /// Only entries of this time or later, RFC 3339.
     since: Option<String>,
+    /// Only entries of this time or earlier, RFC 3339.
     until: Option<String>,
+    /// At most so many: 100 unless told, 1000 at most.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
+}
+
+/// What `GET /v1/decisions` answers.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Decisions {
+    /// Entries of the journal, newest first: `at`, `kind`, for most `route`, and what belongs to the kind.
+    #[schema(value_type = Vec<Object>)]
+    decisions: Vec<Value>,
+}
+
+/// What `GET /v1/prices` answers.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Prices {
+    /// Every price in use, or missing.
+    prices: Vec<PriceReport>,
+}
+
+/// What `GET /v1/overrides` answers.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct OverridesInForce {
+    /// Those that hold now.
+    overrides: Vec<OverrideStatus>,
+}
+
+/// What `GET /v1/config` answers.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the desk writes it as JSON; this says what is in there")]
+pub(super) struct ConfigInForce {
+    /// Counts successful loads of the configuration, from 1.
+    generation: u64,
+    /// As the schema of the configuration has it, with every default; secrets are left out.
+    #[schema(value_type = Object)]
+    config: Value,
 }
 
 impl DecisionsQuery {
@@ -225,78 +303,70 @@ impl DecisionsQuery {
     }
 }
 
-fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
+pub(super) fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Problem> {
     query.map(|Query(query)| query).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("{}.", error.body_text()))
     })
 }
 
-async fn decisions(
+/// The journal, newest first
+#[utoipa::path(
+    get, path = "/v1/decisions", tag = "observe",
+    params(DecisionsQuery),
+    responses(
+        (status = 200, description = "Its entries", body = Decisions)
+    )
+)]
+pub(super) async fn decisions(
     State(desk): At,
     query: Result<Query<DecisionsQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Decisions>, Problem> {
     let query = read_query(query)?.parse()?;
     let entries = blocking(move || desk.journal(&query))
         .await?
         .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unreadable", error))?;
-    Ok(Json(json!({ "decisions": entries })))
+    Ok(Json(Decisions { decisions: entries }))
 }
 
-async fn prices(State(desk): At) -> Result<Json<Value>, Problem> {
+/// Every price in use
+#[utoipa::path(
+    get, path = "/v1/prices", tag = "observe",
+    responses(
+        (status = 200, description = "Them", body = Prices)
+    )
+)]
+pub(super) async fn prices(State(desk): At) -> Result<Json<Prices>, Problem> {
     let prices = blocking(move || desk.prices()).await?;
-    Ok(Json(json!({ "prices": prices })))
+    Ok(Json(Prices { prices }))
 }
 
-async fn overrides(State(desk): At) -> Result<Json<Value>, Problem> {
+/// Overrides that hold now
+#[utoipa::path(
+    get, path = "/v1/overrides", tag = "overrides",
+    responses(
+        (status = 200, description = "Them", body = OverridesInForce)
+    )
+)]
+pub(super) async fn overrides(State(desk): At) -> Result<Json<OverridesInForce>, Problem> {
     let overrides = blocking(move || desk.overrides()).await?;
-    Ok(Json(json!({ "overrides": overrides })))
+    Ok(Json(OverridesInForce { overrides }))
 }
 
-async fn one_override(State(desk): At, Segment(id): Segment) -> Result<Json<OverrideStatus>, Problem> {
+/// One override that holds now
+#[utoipa::path(
+    get, path = "/v1/overrides/{id}", tag = "overrides",
+    params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "It", body = OverrideStatus),
+        (status = 404, description = "It does not hold: `unknown_override`", body = super::problem::Document, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn one_override(State(desk): At, Segment(id): Segment) -> Result<Json<OverrideStatus>, Problem> {
     let overrides = blocking(move || desk.overrides()).await?;
     overrides.into_iter().find(|o| o.item.id == id).map(Json).ok_or_else(|| unknown_override(&id))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AddQuery {
-    dry_run: Option<String>,
-}
-
-async fn add_override(
-    State(desk): At,
-    Operator(author): Operator,
-    query: Result<Query<AddQuery>, QueryRejection>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let dry_run = match read_query(query)?.dry_run.as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(text) => {
-            let detail = format!("`dry_run`: `{text}` is neither `true` nor `false`.");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail));
-        }
-    };
-    let new: NewOverride = body::read_json(request).await?;
-    if dry_run {
-        return Ok(Json(blocking(move || desk.preview(&new, &author)).await??).into_response());
-    }
-    let stored = blocking(move || desk.add_override(new, &author)).await??;
-    let location = format!("/v1/overrides/{}", stored.item.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(stored)).into_response())
-}
-
-async fn end_override(
-    State(desk): At,
-    Operator(author): Operator,
-    Segment(id): Segment,
-) -> Result<Json<Override>, Problem> {
-    let wanted = id.clone();
-    let ended = blocking(move || desk.end_override(&wanted, &author)).await??;
-    ended.map(Json).ok_or_else(|| unknown_override(&id))
-}
-
-fn unknown_override(id: &str) -> Problem {
+pub(super) fn unknown_override(id: &str) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "unknown_override",
@@ -306,58 +376,26 @@ fn unknown_override(id: &str) -> Problem {
     )
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoticeQuery {
-    backend: Option<String>,
-}
-
-async fn notice(
-    State(desk): At,
-    Operator(author): Operator,
-    query: Result<Query<NoticeQuery>, QueryRejection>,
-    request: Request,
-) -> Result<(StatusCode, Json<NoticeReceipt>), Problem> {
-    let addressed = read_query(query)?.backend.filter(|name| !name.is_empty());
-    // AWS Node Termination Handler writes the description of an event with its line break into its template.
-    let new: NewNotice = body::read_json_unescaped(request).await?;
-    let backend = backend_of(addressed, &new)?;
-    let receipt = blocking(move || desk.notice(backend, new, &author)).await??;
-    Ok((StatusCode::ACCEPTED, Json(receipt)))
-}
-
-/// Whose nodes a notice is about: by the address it was sent to, or by itself.
-fn backend_of(addressed: Option<String>, new: &NewNotice) -> Result<BackendId, Problem> {
-    let addressed = addressed.map(|name| name.parse::<BackendId>()).transpose().map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_query", format!("`backend`: {error}."))
-    })?;
-    match (addressed, &new.backend) {
-        (Some(addressed), Some(named)) if addressed != *named => Err(invalid_notice(format!(
-            "The body is about the backend `{named}`, the address has `backend={addressed}`; they must agree."
-        ))),
-        (Some(addressed), _) => Ok(addressed),
-        (None, Some(named)) => Ok(named.clone()),
-        (None, None) => Err(invalid_notice(
-            "It does not say whose nodes go: send `backend` in the body, or to `/v1/notices?backend=NAME`.",
-        )),
-    }
-}
-
-fn invalid_notice(detail: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_notice", detail)
-}
-
-async fn follow(State(app): State<App>) -> Response {
+/// Server-sent events
+#[utoipa::path(
+    get, path = "/v1/events", tag = "observe",
+    responses(
+        (status = 200, description = "An event `picture` with a `revision` whenever something else is to be seen, at most once a second", body = String, content_type = "text/event-stream")
+    )
+)]
+pub(super) async fn follow(State(app): State<App>) -> Response {
     app.events.stream(app.desk.revisions())
 }
 
-async fn config(State(desk): At, Admin(_): Admin) -> Result<Json<Value>, Problem> {
+/// The configuration in force, without secrets
+#[utoipa::path(
+    get, path = "/v1/config", tag = "configuration",
+    responses(
+        (status = 200, description = "It", body = ConfigInForce)
+    )
+)]
+pub(super) async fn config(State(desk): At, Admin(_): Admin) -> Result<Json<Value>, Problem> {
     blocking(move || desk.config()).await.map(Json)
-}
-
-async fn reload(State(desk): At, Admin(author): Admin) -> Result<Json<Value>, Problem> {
-    let generation = blocking(move || desk.reload(&author)).await??;
-    Ok(Json(json!({ "generation": generation })))
 }
 
 async fn unknown_path(uri: Uri) -> Problem {
@@ -384,45 +422,4 @@ pub(super) async fn blocking<T: Send + 'static>(
         tracing::error!(%error, "admin API: a call failed");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call failed; the log has the cause.")
     })
-}
-
-impl From<OverrideError> for Problem {
-    fn from(error: OverrideError) -> Problem {
-        let (status, code) = match &error {
-            OverrideError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_override"),
-            OverrideError::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
-            OverrideError::NotStored(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
-        };
-        Problem::new(status, code, error.to_string())
-    }
-}
-
-impl From<NoticeError> for Problem {
-    fn from(error: NoticeError) -> Problem {
-        match error {
-            NoticeError::Invalid(why) => invalid_notice(why),
-            NoticeError::TooMany(why) => Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_notices", why),
-        }
-    }
-}
-
-impl From<ReloadError> for Problem {
-    fn from(error: ReloadError) -> Problem {
-        match error {
-            ReloadError::Invalid(faults) => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_config",
-                match faults.omitted {
-                    0 => "The configuration has faults; the running one stays in force.".to_owned(),
-                    more => format!(
-                        "The configuration has faults; the running one stays in force. The first {} are listed, {more} \
-                         are not.",
-                        faults.faults.len()
-                    ),
-                },
-            )
-            .with_faults(json!(faults.faults)),
-            ReloadError::NeedsRestart(reason) => Problem::new(StatusCode::CONFLICT, "needs_restart", reason),
-        }
-    }
 }

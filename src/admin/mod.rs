@@ -1,7 +1,7 @@
 //! The admin API: what operators, scrapers and the command line ask, over HTTP.
 //!
 //! Read in this order: [`Desk`] (what the API may ask of the running program), `server` (connections and their limits),
-//! `guard` and `session` (who may do what), `calls` (the calls themselves), `problem` (how a refusal looks), `events` (what tells a
+//! `guard` and `session` (who may do what), `calls` and `changes` (the calls themselves, described by [`openapi`]), `problem` (how a refusal looks), `events` (what tells a
 //! page that there is news), and `dashboard` (the pages).
 //!
 //! It shares nothing with the request path: when it is slow, full or under attack, traffic goes on.
@@ -9,9 +9,11 @@
 pub mod board;
 mod body;
 mod calls;
+mod changes;
 mod dashboard;
 mod events;
 mod guard;
+pub mod openapi;
 mod problem;
 mod server;
 mod session;

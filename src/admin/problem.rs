@@ -19,14 +19,22 @@ pub(super) struct Problem {
     challenge: Option<&'static str>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A refusal as it is sent (RFC 9457).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Document<'a> {
     /// The kind is in `code`: RFC 9457 wants a URI here, and `about:blank` when the status says it all.
     r#type: &'static str,
+    /// The status in words.
     title: &'a str,
+    /// The status of the answer.
     status: u16,
+    /// The stable name for programs.
     code: &'a str,
+    /// The sentence for people.
     detail: &'a str,
+    /// Of a configuration: every fault with file, line, column, message and hint.
+    #[schema(value_type = Option<Vec<Object>>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     faults: Option<&'a Value>,
 }

@@ -97,7 +97,7 @@ fn open(desk: FakeDesk) -> (Arc<FakeDesk>, Server) {
 async fn every_call_answers() {
     let (desk, server) = open(FakeDesk::default());
     let at = server.address;
-    for path in ["/", "/v1/status", "/v1/routes/chat/explain", "/v1/config"] {
+    for path in ["/openapi.json", "/v1/status", "/v1/routes/chat/explain", "/v1/config"] {
         let answer = ask(at, &format!("GET {path}"), &[], "").await;
         assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")), "{path}");
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
@@ -124,14 +124,34 @@ async fn every_call_answers() {
 }
 
 #[tokio::test]
-async fn the_index_names_every_call() {
+async fn every_described_call_is_there_and_answers_as_described() {
     let (_, server) = open(FakeDesk::default());
-    for call in ask(server.address, "GET /", &[], "").await.json()["calls"].as_array().unwrap() {
-        let call = call["call"].as_str().unwrap().replace("{route}", "chat");
-        let call = call.split('?').next().unwrap();
-        let answer = ask(server.address, call, &[], "").await;
-        let unknown = matches!(answer.status, 404 | 405) && answer.code() != "unknown_override";
-        assert!(!unknown, "{call}: {}", answer.body);
+    let description = super::openapi::json();
+    assert_eq!(description["openapi"], "3.1.0");
+    let mut calls = 0;
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let call = format!("{} {}", method.to_uppercase(), path.replace("{route}", "chat"));
+            let answer = ask(server.address, &call, &[], "").await;
+            let described = &operation["responses"][answer.status.to_string()];
+            assert!(described.is_object(), "{call}: {} is not described", answer.status);
+            let kind = answer.header("content-type").unwrap().split(';').next().unwrap();
+            assert!(described["content"].get(kind).is_some() || path == "/metrics", "{call}: {kind}: {described}");
+            let unknown = matches!(answer.status, 404 | 405) && answer.code() != "unknown_override";
+            assert!(!unknown, "{call}: {}", answer.body);
+            calls += 1;
+        }
+    }
+    assert_eq!(calls, 17);
+}
+
+#[test]
+fn the_description_names_nothing_that_it_does_not_describe() {
+    let description = super::openapi::json();
+    let text = description.to_string();
+    let named = text.split("\"#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap());
+    for name in named {
+        assert!(description["components"]["schemas"].get(name).is_some(), "{name} is not described");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Status {
     /// Version of the program.
     pub version: String,
@@ -40,7 +40,7 @@ pub struct Status {
 }
 
 /// One route in `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RouteStatus {
     /// Its name.
     pub route: RouteId,
@@ -66,11 +66,12 @@ pub struct RouteStatus {
 }
 
 /// What a shadow policy of a route would do, and what it would have cost.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShadowStatus {
     /// Its name.
     pub policy: PolicyId,
     /// Since when it is followed.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// Where it would have traffic now.
     pub shares: Vec<ShadowShare>,
@@ -87,7 +88,7 @@ pub struct ShadowStatus {
 }
 
 /// A backend's part under a shadow policy.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ShadowShare {
     /// The backend.
     pub backend: BackendId,
@@ -96,7 +97,7 @@ pub struct ShadowShare {
 }
 
 /// One backend of a route in `GET /v1/status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BackendStatus {
     /// Its name.
     pub backend: BackendId,
@@ -140,7 +141,7 @@ pub struct BackendStatus {
 }
 
 /// An override with the time it has left.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OverrideStatus {
     /// The override.
     #[serde(flatten)]
@@ -150,7 +151,7 @@ pub struct OverrideStatus {
 }
 
 /// `GET /v1/routes/{route}/explain`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// The route.
     pub route: RouteId,
@@ -184,7 +185,7 @@ pub struct Explanation {
 }
 
 /// What a backend's cost is made of besides its prices: with them, every dollar of `unit_cost` can be recomputed by hand.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CostInputs {
     /// The backend.
     pub backend: BackendId,
@@ -213,7 +214,7 @@ pub struct CostInputs {
 }
 
 /// What is seen of a backend's capacity.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadView {
     /// The backend.
     pub backend: BackendId,
@@ -225,16 +226,17 @@ pub struct LoadView {
 }
 
 /// When and why traffic of a route last moved.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LastMove {
     /// When it was decided.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// Why, in words.
     pub reason: String,
 }
 
 /// The body of `POST /v1/overrides`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOverride {
     /// What it does.
@@ -275,7 +277,7 @@ pub enum OverrideError {
 }
 
 /// What became of `POST /v1/notices`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NoticeReceipt {
     /// What the notice was taken for.
     pub notice: Notice,

@@ -160,7 +160,7 @@ pub enum ZonePrice {
 }
 
 /// What a managed platform charges for replicas, in place of a node's price.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Managed {
     /// An hour of one replica, in USD.
     pub usd_per_replica_hour: f64,

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// What one more request costs at a backend beyond its paid minimum, in USD per 1,000 requests, term by term.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct UnitCost {
     /// Nodes, at the mix of spot and on-demand price.
     pub compute: f64,
@@ -45,7 +45,7 @@ impl UnitCost {
 }
 
 /// What a decision does to the traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// First placement: nothing was running before.
@@ -77,7 +77,7 @@ impl Action {
 }
 
 /// Why a backend may not serve, or not more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Its probes fail.
@@ -139,7 +139,7 @@ impl fmt::Display for Cause {
 }
 
 /// Which constraint had to be given up to serve at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// None.
@@ -154,7 +154,7 @@ pub enum Fallback {
 }
 
 /// Why traffic goes where it goes. `Display` says it in words.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "code")]
 pub enum Reason {
     /// First placement, at the lowest marginal cost.
@@ -185,6 +185,7 @@ pub enum Reason {
         /// By how much it is cheaper there.
         gap: f64,
         /// Time until a move is allowed.
+        #[schema(value_type = Object)]
         remaining: Duration,
     },
     /// The gap reached the threshold.
@@ -269,6 +270,7 @@ pub enum Reason {
         /// The backend.
         backend: BackendId,
         /// Time until a move is allowed.
+        #[schema(value_type = Object)]
         remaining: Duration,
     },
     /// An operator's override decides.
@@ -287,6 +289,7 @@ pub enum Reason {
         /// What the rule does to it.
         cause: Cause,
         /// The rule.
+        #[schema(value_type = String)]
         rule: Arc<str>,
     },
     /// A rule keeps the traffic where it is.
@@ -294,6 +297,7 @@ pub enum Reason {
         /// The backend for which it does.
         backend: BackendId,
         /// The rule.
+        #[schema(value_type = String)]
         rule: Arc<str>,
         /// Whether that is only because it cannot be decided.
         undecided: bool,
@@ -416,7 +420,7 @@ impl fmt::Display for Reason {
 }
 
 /// What the decision says about one backend.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Verdict {
     /// The backend.
     pub backend: BackendId,
@@ -465,9 +469,10 @@ impl Verdict {
 }
 
 /// What was decided for a route at one moment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Decision {
     /// The moment.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The policy.
     pub policy: PolicyId,

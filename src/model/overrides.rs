@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{BackendId, RouteId, Share, Timestamp};
 
 /// The kinds of override. Where several hold, drain wins over pin, pin over cap, cap over freeze.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OverrideKind {
     /// The backend gets no new request.
@@ -43,7 +43,7 @@ impl fmt::Display for OverrideKind {
 }
 
 /// An instruction of an operator, which ends by itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Override {
     /// Unique name, given when stored.
     pub id: String,
@@ -63,8 +63,10 @@ pub struct Override {
     /// The name of the token that gave it.
     pub author: String,
     /// When it was stored.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it ends by itself.
+    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{NMinusOne, PolicyId, Ramp, Share};
 
 /// When traffic moves for money.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", tag = "rule")]
 pub enum Rule {
     /// Leave when the other side is cheaper by `shift_at`, return when that gap has closed below `return_at`.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{BackendId, Cause, Share};
 
 /// What a rule does where its condition holds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// No later `deny` applies to the backend.
@@ -38,9 +38,10 @@ impl fmt::Display for Effect {
 }
 
 /// A rule that applies to a backend.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Ruled {
     /// Its name.
+    #[schema(value_type = String)]
     pub rule: Arc<str>,
     /// What it does.
     pub effect: Effect,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Backend, Override, Price, RouteId, Rulings, Share, Slo, Timestamp};
 
 /// What the probes say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// Not probed yet, or not for too long.
@@ -56,7 +56,7 @@ pub struct Live {
 }
 
 /// How often one spot node is taken back, and how that is known.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InterruptionRate {
     /// Interruptions in an hour of one spot node.
     pub per_node_hour: f64,
@@ -72,7 +72,7 @@ impl Default for InterruptionRate {
 }
 
 /// Where a rate of interruptions comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RateBasis {
     /// The operator said so.

@@ -5,7 +5,8 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A part of a whole, between 0 and 1. Written `"15%"` or `0.15`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, utoipa::ToSchema)]
+#[schema(value_type = f64)]
 pub struct Share(f64);
 
 impl Share {

@@ -88,7 +88,7 @@ fn routes(out: &mut String, board: &Board, only: &str) {
         }
         if shown < ROUTES_FULL {
             shown += 1;
-            route::render(out, status, explanation, trend, &board.moves);
+            route::render(out, status, explanation, trend, &board.moves, board.at);
         } else {
             rest.push(status);
         }

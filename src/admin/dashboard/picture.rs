@@ -36,12 +36,9 @@ struct Column<'a> {
 }
 
 /// Three pictures; nothing before there are two samples.
-pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, moves: &[Move]) {
-    let (Some(first), Some(last)) = (trend.samples.first(), trend.samples.last()) else { return };
-    if trend.samples.len() < 2 {
-        return;
-    }
-    let time = Time { to: last.at, seconds: seconds_between(first.at, last.at).max(SPAN_MIN) };
+pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, moves: &[Move], now: Timestamp) {
+    let [first, _, ..] = &trend.samples[..] else { return };
+    let time = Time { to: now, seconds: seconds_between(first.at, now).max(SPAN_MIN) };
     let columns = columns(&trend.samples, &time);
     let mine: Vec<&Move> =
         moves.iter().filter(|of| of.route == status.route && time.holds(of.at)).take(COLUMNS).collect();
@@ -105,17 +102,17 @@ fn figure(out: &mut String, caption: &str, draw: impl FnOnce(&mut String)) {
 }
 
 /// A frame with its axes.
-fn open(out: &mut String, axis: &Axis, label: impl Fn(f64) -> String, time: &Time, said: &str) {
+fn open(out: &mut String, axis: &Axis, ticks: &[f64], label: impl Fn(f64) -> String, time: &Time, said: &str) {
     let _ = write!(
         out,
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" font-family=\"sans-serif\" font-size=\"11\" \
          fill=\"#333\">",
         escape(said)
     );
-    for tick in axis.ticks().into_iter().step_by(2) {
-        let y = axis.pixel(tick);
+    for tick in ticks {
+        let y = axis.pixel(*tick);
         let _ = write!(out, "<path d=\"M{LEFT} {y:.1}H{RIGHT}\" stroke=\"#ddd\"/>");
-        text(out, LEFT - 5.0, y + 4.0, "end", "", &label(tick));
+        text(out, LEFT - 5.0, y + 4.0, "end", "", &label(*tick));
     }
     text(out, LEFT, HEIGHT - 7.0, "start", "", &format!("{} ago", words::span(time.seconds)));
     text(out, RIGHT, HEIGHT - 7.0, "end", "", &format!("{} UTC", time.to.strftime("%H:%M:%S")));
@@ -146,7 +143,7 @@ fn shares(
 ) {
     let axis = Axis::linear(0.0, 1.0, BOTTOM, TOP);
     let percent = |tick: f64| format!("{:.0}%", tick * 100.0);
-    open(out, &axis, percent, time, &format!("Shares of {route} over time"));
+    open(out, &axis, &[0.0, 0.5, 1.0], percent, time, &format!("Shares of {route} over time"));
     let mut lower = vec![0.0; columns.len()];
     for (place, backend) in trend.backends.iter().enumerate() {
         let share =
@@ -221,7 +218,8 @@ fn lines(
         return;
     }
     let axis = Axis::linear(0.0, high * 1.05, BOTTOM, TOP);
-    open(out, &axis, label, time, said);
+    let ticks: Vec<f64> = axis.ticks().into_iter().step_by(2).collect();
+    open(out, &axis, &ticks, label, time, said);
     if let Some(limit) = limit {
         let y = axis.pixel(limit);
         let _ =
@@ -238,6 +236,10 @@ fn lines(
                 run.iter().filter_map(|column| column.points.get(place).and_then(&value)).collect();
             if !values.is_empty() {
                 path += &joined(run, &values, &axis);
+                // What is known now holds now.
+                if run.last().map(|column| column.x) == columns.last().map(|column| column.x) {
+                    let _ = write!(path, "H{RIGHT}");
+                }
             }
         }
         if !path.is_empty() {
@@ -267,7 +269,7 @@ fn joined(columns: &[Column<'_>], values: &[f64], axis: &Axis) -> String {
     }
     if values.len() == 1 {
         // A single moment would be no line at all.
-        path.push_str("h2");
+        path.push_str("h1");
     }
     path
 }

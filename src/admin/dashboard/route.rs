@@ -11,7 +11,7 @@ use crate::{
         board::{Move, Trend},
         views::{BackendStatus, Explanation, RouteStatus, ShadowStatus},
     },
-    model::{Fallback, Health, UnitCost, Verdict, units::percent, words},
+    model::{Fallback, Health, Timestamp, UnitCost, Verdict, units::percent, words},
 };
 
 /// A route.
@@ -21,6 +21,7 @@ pub(super) fn render(
     explanation: &Explanation,
     trend: &Trend,
     moves: &[Move],
+    now: Timestamp,
 ) {
     let name = text(&status.route);
     let _ = write!(
@@ -42,7 +43,7 @@ pub(super) fn render(
     for shadow in &status.shadows {
         out.push_str(&shadow_line(shadow));
     }
-    picture::render(out, status, trend, moves);
+    picture::render(out, status, trend, moves, now);
     out.push_str("</section>\n");
 }
 

@@ -73,7 +73,7 @@ impl Known {
 }
 
 /// What is known of a backend's reports, for people.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LoadStatus {
     /// Replicas that are ready.
     pub ready_replicas: Option<u32>,

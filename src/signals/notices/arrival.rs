@@ -9,7 +9,7 @@ use crate::model::{BackendId, Share, Timestamp};
 pub const NAME_LEN_MAX: usize = 256;
 
 /// A notice of which the sender may have left out whose it is and when.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "Written")]
 pub struct NewNotice {
     /// Whose nodes; a sender that knows no names of backends says it in the address that it sends to.
@@ -22,6 +22,7 @@ pub struct NewNotice {
     pub lost: Lost,
     /// When they go, or went; `None` for now.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub at: Option<Timestamp>,
     /// What the sender calls the event.
     #[serde(skip_serializing_if = "Option::is_none")]

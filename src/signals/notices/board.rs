@@ -81,7 +81,7 @@ pub(super) struct Event {
 }
 
 /// What became of a notice. Written as `"outcome": "counted", "nodes": 2.0`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum Outcome {
     /// It counts as the interruption of so many spot nodes.

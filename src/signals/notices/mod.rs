@@ -26,7 +26,7 @@ pub use board::{NoticeBoard, Outcome};
 pub const NODES_LOST_MAX: u32 = 10_000;
 
 /// What a notice announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
     /// AWS takes spot nodes back.
@@ -84,7 +84,7 @@ impl FromStr for NoticeKind {
 }
 
 /// How much of a backend is lost. Written as one of two fields, `"lost": 0.4` or `"nodes": 2`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum Lost {
     /// A part of its nodes.
     #[serde(rename = "lost")]
@@ -95,7 +95,7 @@ pub enum Lost {
 }
 
 /// The announcement that nodes of a backend go away.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Notice {
     /// Whose nodes.
     pub backend: BackendId,
@@ -105,6 +105,7 @@ pub struct Notice {
     #[serde(flatten)]
     pub lost: Lost,
     /// When they go, or went.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// What the sender calls the event. What arrives twice under one name counts once.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use super::{
 use crate::model::{Backend, BackendId, Node, Offer, Price, PriceState, Timestamp, UsdPerHour, ZonePrice};
 
 /// One price in use, or missing, for people and for `GET /v1/prices`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PriceReport {
     /// Whose node.
     pub backend: BackendId,
@@ -21,25 +21,30 @@ pub struct PriceReport {
     /// The provider's region.
     pub region: String,
     /// The zone whose price is in use; `None` if it holds for the region, or none is known.
+    #[schema(value_type = Option<String>)]
     pub zone: Option<Arc<str>>,
     /// The terms.
     pub offer: Offer,
     /// The price; `None` if missing.
     pub usd_per_hour: Option<f64>,
     /// Who says so.
+    #[schema(value_type = Option<String>)]
     pub source: Option<Arc<str>>,
     /// From when the provider charges it.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub observed_at: Option<Timestamp>,
     /// When the source last confirmed it.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub fetched_at: Option<Timestamp>,
     /// How far it can be trusted.
     pub state: ReportState,
     /// Why, in words; `None` where nothing is unusual.
+    #[schema(value_type = Option<String>)]
     pub note: Option<Arc<str>>,
 }
 
 /// The state of a price in a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportState {
     /// Its source confirmed it recently.

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::BackendId;
 
 /// A kind of constraint that keeps traffic from where it would be cheapest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Constraint {
     /// A backend can have no more replicas.
@@ -29,7 +30,7 @@ pub enum Constraint {
 }
 
 /// What a constraint costs: how much less the cheapest division of the demand would cost without it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BindingCost {
     /// Its kind.
     pub constraint: Constraint,

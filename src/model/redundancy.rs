@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Backend, Share};
 
 /// What is lost as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Domain {
     /// All of a cloud. Clouds that are not told apart (`other`) count as one.
@@ -49,7 +50,7 @@ pub struct NMinusOne {
 }
 
 /// What the loss of the domain would mean whose loss would be worst.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Redundancy {
     /// That domain.
     pub domain: String,

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Backend, Override, Price, RouteId, Rulings, Share, Slo, Timestamp};
 
@@ -30,11 +31,12 @@ pub struct ProbeView {
 }
 
 /// A backend that gets no requests for a while because too many of them failed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Ejected {
     /// What was seen, in words.
     pub why: String,
     /// When it is tried again.
+    #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
 }
 

@@ -102,7 +102,14 @@ fn figure(out: &mut String, caption: &str, draw: impl FnOnce(&mut String)) {
 }
 
 /// A frame with its axes.
-fn open(out: &mut String, axis: &Axis, ticks: &[f64], label: impl Fn(f64) -> String, time: &Time, said: &str) {
+fn open(
+    out: &mut String,
+    axis: &Axis,
+    ticks: &[f64],
+    label: impl Fn(f64) -> String,
+    time: &Time,
+    said: &str,
+) {
     let _ = write!(
         out,
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\" font-family=\"sans-serif\" font-size=\"11\" \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{BackendView, Policy, Replicas, Share, Snapshot, Timestamp};
 
 use super::{
-    site::{DEMAND_MIN_RPS, Site},
+    site::Site,
     state::{State, Warmth},
 };
 
@@ -160,8 +160,7 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
         if let Some(reported) = site.view.load.ready_replicas {
             let came = reported > warmth.most_ready;
             // Half of it gone at once is an outage, not a fluctuation: others must prepare now.
-            let idle = load <= 2.0 * DEMAND_MIN_RPS;
-            let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported && !idle;
+            let collapsed = warmth.ready > 0 && reported * 2 <= warmth.ready && need > reported;
             warmth.most_ready = match warmth.growing_since {
                 Some(_) => warmth.most_ready.max(reported),
                 None => reported,
@@ -170,7 +169,7 @@ pub fn follow_capacity(policy: &Policy, sites: &[Site], state: &mut State, now: 
             warmth.reported_at = Some(now);
             warmth.idle_since = None;
             // Less does not make an autoscaler act.
-            let enough = load <= replicas.capacity_rps(reported) * SPILL_FROM || need <= reported || idle;
+            let enough = load <= replicas.capacity_rps(reported) * SPILL_FROM || need <= reported;
             if collapsed {
                 (warmth.growing_since, warmth.stalled_at) = (None, Some(now));
             } else if enough {

@@ -32,7 +32,7 @@ const QUEUE_GONE_WITHIN_SECONDS: f64 = 60.0;
 
 /// Load at which costs are compared when no request arrives, in requests per second: small enough never to leave a paid
 /// minimum, above zero so that ratios exist.
-pub(super) const DEMAND_MIN_RPS: f64 = 1e-3;
+const DEMAND_MIN_RPS: f64 = 1e-3;
 
 /// A backend as the decision sees it.
 #[derive(Clone, Debug)]

@@ -119,7 +119,9 @@ fn a_form_sets_an_override_and_another_ends_it() {
 fn a_dry_run_says_what_would_follow_and_changes_nothing() {
     let (_a, _b, tradewind) = two();
     let load = harness::Load::start(tradewind.http, &["GET"], Duration::from_millis(5));
-    eventually("there is demand", || tradewind.json("/v1/status")["routes"][0]["demand_rps"].as_f64() > Some(20.0));
+    eventually("there is demand", || {
+        tradewind.json("/v1/status")["routes"][0]["demand_rps"].as_f64() > Some(20.0)
+    });
     let order = json!({ "kind": "drain", "backend": "a", "ttl": "10m", "reason": "what if" });
     let (status, preview) = tradewind.call("POST", "/v1/overrides?dry_run=true", Some(order.clone()));
     assert_eq!((status, &preview["dry_run"], &preview["ttl_seconds"]), (200, &json!(true), &json!(600.0)));
@@ -129,7 +131,8 @@ fn a_dry_run_says_what_would_follow_and_changes_nothing() {
         route["backends"].as_array().unwrap().iter().map(|backend| backend[name].as_f64().unwrap()).collect()
     };
     assert_eq!((shares("share"), shares("target_share")), (vec![1.0, 0.0], vec![0.0, 1.0]));
-    let (now, then) = (route["now_usd_per_hour"].as_f64().unwrap(), route["then_usd_per_hour"].as_f64().unwrap());
+    let (now, then) =
+        (route["now_usd_per_hour"].as_f64().unwrap(), route["then_usd_per_hour"].as_f64().unwrap());
     assert!(now > 0.0 && (then / now - 2.0).abs() < 1e-6, "b costs twice as much: {now}, {then}");
     load.finish();
 
@@ -211,7 +214,9 @@ fn a_browser_signs_in_with_a_token_and_may_do_what_the_token_may() {
     };
     let (eve, oncall) = (sign_in("viewer-secret"), sign_in("operator-secret"));
     let seen = get("/", &eve).text();
-    assert!(seen.contains("Traffic now: a 100%") && seen.contains("as eve") && !seen.contains("New override"));
+    assert!(
+        seen.contains("Traffic now: a 100%") && seen.contains("as eve") && !seen.contains("New override")
+    );
     assert!(get("/", &oncall).text().contains("New override"));
     let form = "kind=drain&backend=a&ttl=30m&reason=x";
     assert_eq!(send(&tradewind, "/overrides", &origin, &[("cookie", &eve)], form).status, 403);
@@ -269,7 +274,9 @@ fn a_move_of_the_past_is_explained_also_after_a_restart() {
     let html = page(&tradewind, "/");
     assert!(html.contains(&before.replace('&', "&amp;")), "{before} is not in {html}");
     let explained = page(&tradewind, &before);
-    for part in ["evacuate at", "quota &lt;low&gt;", "an operator drains it", "USD/1,000", "Override in force"] {
+    for part in
+        ["evacuate at", "quota &lt;low&gt;", "an operator drains it", "USD/1,000", "Override in force"]
+    {
         assert!(explained.contains(part), "{part} is not in {explained}");
     }
     let none = tradewind.get("/decisions?route=chat&at=2020-01-01T00:00:00Z").unwrap();
@@ -319,7 +326,9 @@ fn a_drain_from_the_browser_moves_the_traffic_and_expires() {
     browser.click("#give");
     eventually("the drain is listed", || browser.text().contains("drain eks-use1"));
     eventually("the share has moved", || bar() == "Traffic now: gke-usc1 100%");
-    eventually("there are pictures", || browser.run("return document.querySelectorAll('svg.chart').length") == 3);
+    eventually("there are pictures", || {
+        browser.run("return document.querySelectorAll('svg.chart').length") == 3
+    });
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard");
     for (name, scheme, width) in [("light", "light", 1100), ("dark", "dark", 1100), ("phone", "light", 360)] {
         browser.emulate(scheme, width);

@@ -50,7 +50,9 @@ pub(super) async fn read_form<T: DeserializeOwned>(request: Request) -> Result<T
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "unsupported_media_type",
-            format!("The content type is `{essence}`; here the dashboard's forms are taken. Programs use `/v1/`."),
+            format!(
+                "The content type is `{essence}`; here the dashboard's forms are taken. Programs use `/v1/`."
+            ),
         ));
     }
     serde_urlencoded::from_bytes(&read(body).await?).map_err(|error| {

@@ -223,8 +223,10 @@ pub(super) struct DecisionsQuery {
     /// Only entries of this kind: `decision`, `account`, `override`, `notice`, `price`, `health`, `config`, `state`, `process`.
     kind: Option<String>,
     /// Only entries of this time or later, RFC 3339.
+    #[param(format = DateTime)]
     since: Option<String>,
     /// Only entries of this time or earlier, RFC 3339.
+    #[param(format = DateTime)]
     until: Option<String>,
     /// At most so many: 100 unless told, 1000 at most.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
@@ -361,7 +363,10 @@ pub(super) async fn overrides(State(desk): At) -> Result<Json<OverridesInForce>,
         (status = 404, description = "It does not hold: `unknown_override`", body = super::problem::Document, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn one_override(State(desk): At, Segment(id): Segment) -> Result<Json<OverrideStatus>, Problem> {
+pub(super) async fn one_override(
+    State(desk): At,
+    Segment(id): Segment,
+) -> Result<Json<OverrideStatus>, Problem> {
     let overrides = blocking(move || desk.overrides()).await?;
     overrides.into_iter().find(|o| o.item.id == id).map(Json).ok_or_else(|| unknown_override(&id))
 }
@@ -415,7 +420,9 @@ async fn unknown_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// Asks the desk outside the runtime's threads: it may wait for the disk, or for a lock that the control loop holds.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await.map_err(|error| {
         tracing::error!(%error, "admin API: a call failed");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call failed; the log has the cause.")

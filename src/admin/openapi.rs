@@ -38,7 +38,10 @@ const REFUSALS: [(&str, &str); 5] = [
     ("401", "A token is needed: `no_token`, `unknown_token`"),
     ("403", "It may not be done so: `role`, `foreign_host`, `foreign_origin`"),
     ("500", "A fault of Tradewind; its log has the cause: `internal`"),
-    ("503", "The state directory cannot be used now, or it took too long: `not_stored`, `journal_unreadable`, `too_slow`, `too_many_streams`"),
+    (
+        "503",
+        "The state directory cannot be used now, or it took too long: `not_stored`, `journal_unreadable`, `too_slow`, `too_many_streams`",
+    ),
 ];
 
 /// What any call with a body may answer with, too.
@@ -66,7 +69,10 @@ pub(super) async fn serve() -> Json<serde_json::Value> {
 /// The dashboard
 #[utoipa::path(
     get, path = "/", tag = "observe",
-    responses((status = 200, description = "A page for people, whose forms are no part of this API", body = String, content_type = "text/html"))
+    responses(
+        (status = 200, description = "A page for people, whose forms are no part of this API", body = String, content_type = "text/html"),
+        (status = 401, description = "A page that asks for a token", body = String, content_type = "text/html"),
+    )
 )]
 #[expect(dead_code, reason = "only described here: the pages have a router of their own")]
 fn dashboard() {}
@@ -78,7 +84,9 @@ impl Modify for Common {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
         if let Some(components) = &mut description.components {
             let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
-            let bearer = bearer.description(Some("One of those in `[admin] tokens`; none are needed where there are none.")).build();
+            let bearer = bearer
+                .description(Some("One of those in `[admin] tokens`; none are needed where there are none."))
+                .build();
             components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
             let cookie = ApiKeyValue::new("tradewind_session");
             components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(cookie)));

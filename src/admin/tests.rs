@@ -136,7 +136,10 @@ async fn every_described_call_is_there_and_answers_as_described() {
             let described = &operation["responses"][answer.status.to_string()];
             assert!(described.is_object(), "{call}: {} is not described", answer.status);
             let kind = answer.header("content-type").unwrap().split(';').next().unwrap();
-            assert!(described["content"].get(kind).is_some() || path == "/metrics", "{call}: {kind}: {described}");
+            assert!(
+                described["content"].get(kind).is_some() || path == "/metrics",
+                "{call}: {kind}: {described}"
+            );
             let unknown = matches!(answer.status, 404 | 405) && answer.code() != "unknown_override";
             assert!(!unknown, "{call}: {}", answer.body);
             calls += 1;
@@ -233,7 +236,7 @@ async fn each_role_may_do_its_part() {
     // What a viewer, an operator and an admin get.
     let table = [
         ("GET /metrics", "", [200, 200, 200]),
-        ("GET /", "", [200, 200, 200]),
+        ("GET /fragment", "", [200, 200, 200]),
         ("GET /v1/status", "", [200, 200, 200]),
         ("GET /v1/routes/chat/explain", "", [200, 200, 200]),
         ("GET /v1/decisions", "", [200, 200, 200]),
@@ -523,5 +526,8 @@ fn the_documented_answers_are_what_is_answered() {
     same::<Explanation>(example("### `GET /v1/routes/{route}/explain`"));
     same::<Vec<crate::signals::prices::PriceReport>>(example("### `GET /v1/prices`")["prices"].clone());
     same::<OverrideStatus>(example("### `POST /v1/overrides`"));
+    let dry_run = page.split_once("With `?dry_run=true`").unwrap().1.split_once("```json\n").unwrap().1;
+    let dry_run = serde_json::from_str(dry_run.split_once("```").unwrap().0).unwrap();
+    same::<crate::admin::board::Preview>(dry_run);
     same::<NoticeReceipt>(example("### `POST /v1/notices?backend=`"));
 }

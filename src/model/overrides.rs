@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{BackendId, RouteId, Share, Timestamp};
 
 /// The kinds of override. Where several hold, drain wins over pin, pin over cap, cap over freeze.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum OverrideKind {
     /// The backend gets no new request.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Timestamp, UsdPerHour};
 
 /// The terms under which a node is bought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Offer {
     /// Spare capacity that the provider may take back (spot on AWS, Spot VM on Google Cloud).

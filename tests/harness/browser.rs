@@ -42,7 +42,14 @@ impl Browser {
         let mut browser =
             Browser { driver, at: ([127, 0, 0, 1], port).into(), session: String::new(), _profile: profile };
         // No sandbox: as root, and in a container, it has none to set up; it opens nothing but our own pages.
-        let args = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1100,900"];
+        let args = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
+            "--window-size=1100,900",
+        ];
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": { "args": args },
             "goog:loggingPrefs": { "browser": "ALL" },

@@ -46,11 +46,19 @@ pub(super) fn render(nonce: &str, past: &Past) -> String {
     fact("Gap", &gap);
     fact("Demand", &format!("{:.2} requests/s", decision.demand_rps));
     for order in &past.overrides {
-        let said = format!("{} ({}) by {}, until {}: {}", order.kind, order.id, order.author, words::moment(order.expires_at), order.reason);
+        let said = format!(
+            "{} ({}) by {}, until {}: {}",
+            order.kind,
+            order.id,
+            order.author,
+            words::moment(order.expires_at),
+            order.reason
+        );
         fact("Override in force", &text(said));
     }
     backends(&mut out, past);
-    let (route, at) = (super::html::in_query(past.route.as_str()), super::html::in_query(&decision.at.to_string()));
+    let (route, at) =
+        (super::html::in_query(past.route.as_str()), super::html::in_query(&decision.at.to_string()));
     let _ = writeln!(
         out,
         "<p><a href=\"/v1/decisions?route={route}&amp;kind=decision&amp;since={at}&amp;until={at}\">All that it was made from, as JSON</a></p>\n</main>"
@@ -64,8 +72,7 @@ fn backends(out: &mut String, past: &Past) {
     columns.extend(UnitCost::default().terms().map(|(term, _)| (term, true)));
     columns.extend([("USD/1,000", true), ("at this load", true), ("Limited by", false)]);
     let rows = past.decision.backends.iter().enumerate().map(|(place, verdict)| {
-        let mut cells =
-            vec![keyed(place, &verdict.backend), percent(verdict.share), percent(verdict.target)];
+        let mut cells = vec![keyed(place, &verdict.backend), percent(verdict.share), percent(verdict.target)];
         cells.extend((0..UnitCost::default().terms().len()).map(|index| match verdict.unit_cost {
             Some(cost) => words::usd_aligned(cost.terms()[index].1),
             None => UNKNOWN.to_owned(),

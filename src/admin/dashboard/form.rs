@@ -51,7 +51,8 @@ impl NewForm {
     /// What is wrong with a field.
     pub(super) fn order(&self) -> Result<NewOverride, String> {
         let kind = OverrideKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind);
-        let kind = kind.ok_or_else(|| format!("`kind`: `{}` is none of drain, pin, cap, freeze", self.kind))?;
+        let kind =
+            kind.ok_or_else(|| format!("`kind`: `{}` is none of drain, pin, cap, freeze", self.kind))?;
         let given = |value: &str| (!value.trim().is_empty()).then(|| value.trim().to_owned());
         let route = given(&self.route).map(|name| name.parse().map_err(|why| format!("`route`: {why}")));
         let backend = given(&self.backend).filter(|_| kind != OverrideKind::Freeze);
@@ -59,7 +60,8 @@ impl NewForm {
         let takes_share = matches!(kind, OverrideKind::Pin | OverrideKind::Cap);
         let share = given(&self.share).filter(|_| takes_share).map(|number| {
             let part = number.trim_end_matches('%').trim().parse::<f64>().ok().map(|percent| percent / 100.0);
-            part.and_then(Share::new).ok_or_else(|| format!("`share`: `{number}` is not a percentage from 0 to 100"))
+            part.and_then(Share::new)
+                .ok_or_else(|| format!("`share`: `{number}` is not a percentage from 0 to 100"))
         });
         Ok(NewOverride {
             kind,
@@ -92,7 +94,8 @@ pub(super) fn render(board: &Board, form: &NewForm, asked: &Asked) -> String {
         Asked::Preview(preview) => effect(&mut out, preview),
     }
     let routes = board.status.routes.iter().map(|route| route.route.as_str());
-    let mut backends: Vec<&str> = board.status.routes.iter().flat_map(|r| &r.backends).map(|b| b.backend.as_str()).collect();
+    let mut backends: Vec<&str> =
+        board.status.routes.iter().flat_map(|r| &r.backends).map(|b| b.backend.as_str()).collect();
     backends.sort_unstable();
     backends.dedup();
     let kinds = OverrideKind::ALL.iter().map(|kind| (kind.as_str(), meaning(*kind)));
@@ -150,11 +153,14 @@ fn effect(out: &mut String, preview: &Preview) {
         out.push_str("<p>Nothing: no route is concerned.</p>\n");
     }
     for route in &preview.routes {
-        let _ = writeln!(out, "<p><strong>{}</strong>: {}.</p>\n<ul>", text(&route.route), text(&route.reason));
+        let _ =
+            writeln!(out, "<p><strong>{}</strong>: {}.</p>\n<ul>", text(&route.route), text(&route.reason));
         for backend in &route.backends {
             let how = match (backend.next_share - backend.target_share).abs() < 1e-3 {
                 true => "at once".to_owned(),
-                false => format!("{} at once, the rest as fast as the ramp allows", percent(backend.next_share)),
+                false => {
+                    format!("{} at once, the rest as fast as the ramp allows", percent(backend.next_share))
+                }
             };
             let line = match (backend.share - backend.target_share).abs() < 1e-3 {
                 true => format!("{} stays at {}", backend.backend, percent(backend.share)),
@@ -188,6 +194,11 @@ fn cost(out: &mut String, route: &RoutePreview) {
         text(difference)
     );
     if route.fallback != crate::model::Fallback::None {
-        let _ = writeln!(out, "<p class=\"note\">{}: {}</p>", bad("A constraint is given up"), text(&route.summary));
+        let _ = writeln!(
+            out,
+            "<p class=\"note\">{}: {}</p>",
+            bad("A constraint is given up"),
+            text(&route.summary)
+        );
     }
 }

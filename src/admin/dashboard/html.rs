@@ -37,7 +37,13 @@ pub(super) fn table(
     for cells in rows {
         out.push_str("<tr>");
         for ((name, number), cell) in columns.iter().zip(cells) {
-            let class = if *number { " class=\"n\"" } else if *name == "Why" { " class=\"why\"" } else { "" };
+            let class = if *number {
+                " class=\"n\""
+            } else if *name == "Why" {
+                " class=\"why\""
+            } else {
+                ""
+            };
             let _ = write!(out, "<td{class}>{cell}</td>");
         }
         out.push_str("</tr>\n");

@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use super::{
     html::{UNKNOWN, ago, bad, colour, in_query, keyed, or_unknown, table, text, usd},
-    picture,
+    picture::{self, Look},
 };
 use crate::{
     admin::{
-        board::{Move, Trend},
+        board::Trend,
         views::{BackendStatus, Explanation, RouteStatus, ShadowStatus},
     },
-    model::{Fallback, Health, Timestamp, UnitCost, Verdict, units::percent, words},
+    model::{Fallback, Health, UnitCost, Verdict, units::percent, words},
 };
 
 /// A route.
@@ -20,8 +20,7 @@ pub(super) fn render(
     status: &RouteStatus,
     explanation: &Explanation,
     trend: &Trend,
-    moves: &[Move],
-    now: Timestamp,
+    look: &Look<'_>,
 ) {
     let name = text(&status.route);
     let _ = write!(
@@ -43,7 +42,7 @@ pub(super) fn render(
     for shadow in &status.shadows {
         out.push_str(&shadow_line(shadow));
     }
-    picture::render(out, status, trend, moves, now);
+    picture::render(out, status, trend, look);
     out.push_str("</section>\n");
 }
 
@@ -120,8 +119,14 @@ fn backends(out: &mut String, status: &RouteStatus, verdicts: &[Verdict]) {
         ("Backend", false),
         ("Share", true),
         ("Target", true),
-        ("<abbr title=\"What one more request costs beyond the paid minimum, USD per 1,000 requests\">USD/1,000</abbr>", true),
-        ("<abbr title=\"The same at the present load: nothing within what is paid anyway\">at this load</abbr>", true),
+        (
+            "<abbr title=\"What one more request costs beyond the paid minimum, USD per 1,000 requests\">USD/1,000</abbr>",
+            true,
+        ),
+        (
+            "<abbr title=\"The same at the present load: nothing within what is paid anyway\">at this load</abbr>",
+            true,
+        ),
         ("Health", false),
         ("First byte, p95", true),
         ("Requests/s", true),

@@ -26,7 +26,9 @@ pub use board::{NoticeBoard, Outcome};
 pub const NODES_LOST_MAX: u32 = 10_000;
 
 /// What a notice announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
     /// AWS takes spot nodes back.

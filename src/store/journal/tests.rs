@@ -89,7 +89,10 @@ fn queries_choose_by_route_and_time_and_are_limited() {
     let route = Some("chat".parse().unwrap());
     assert_eq!(read(JournalQuery { route: route.clone(), limit: 3, ..all() }), [1198, 1196, 1194]);
     assert_eq!(read(JournalQuery { since: Some(at(1_197)), ..all() }), [1199, 1198, 1197]);
-    assert_eq!(read(JournalQuery { route, since: Some(at(1_197)), until: None, limit: 9, kind: None }), [1198]);
+    assert_eq!(
+        read(JournalQuery { route, since: Some(at(1_197)), until: None, limit: 9, kind: None }),
+        [1198]
+    );
     assert_eq!(read(JournalQuery { until: Some(at(1)), ..all() }), [1, 0]);
     assert_eq!(read(JournalQuery { route: Some("none".parse().unwrap()), ..all() }), [0; 0]);
     assert_eq!(read(JournalQuery { limit: 0, ..all() }), [0; 0]);

@@ -2,7 +2,8 @@
 # Makes this machine able to build Tradewind, and says nothing when it already is.
 #
 #   scripts/setup.sh         what a build needs beside Rust: cmake (Pingora builds zlib-ng with it), a C compiler, make
-#   scripts/setup.sh test    also a Python environment: the `openai` client, which the tests drive, and `moto`, an EC2
+#   scripts/setup.sh test    also a Python environment: the `openai` client, which the tests drive, and `moto`, an EC2;
+#                            and a browser with its driver, in which the dashboard is tested
 #
 # On Debian and Ubuntu it installs what is missing, as root or with a sudo that asks no password. Anywhere else it
 # names the command that does, and exits with 1.
@@ -126,6 +127,11 @@ python_environment() {
     : >"$stamp"
 }
 
+# The Debian packages that the browser of the tests lacks, as words. Without fonts it draws empty boxes.
+missing_for_browser() {
+    command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver fonts-dejavu-core
+}
+
 case "$#:${1:-}" in
     0: | 1:test) ;;
     *)
@@ -138,4 +144,8 @@ packages=$(missing_for_build)
 # One word a package, which is what the split makes.
 # shellcheck disable=SC2086
 [ -z "$packages" ] || install_packages "the build" $packages
-[ "${1:-}" != test ] || python_environment
+[ "${1:-}" = test ] || exit 0
+python_environment
+packages=$(missing_for_browser)
+# shellcheck disable=SC2086
+[ -z "$packages" ] || install_packages "the test of the dashboard" $packages

@@ -526,5 +526,8 @@ fn the_documented_answers_are_what_is_answered() {
     same::<Explanation>(example("### `GET /v1/routes/{route}/explain`"));
     same::<Vec<crate::signals::prices::PriceReport>>(example("### `GET /v1/prices`")["prices"].clone());
     same::<OverrideStatus>(example("### `POST /v1/overrides`"));
+    let dry_run = page.split_once("With `?dry_run=true`").unwrap().1.split_once("```json\n").unwrap().1;
+    let dry_run = serde_json::from_str(dry_run.split_once("```").unwrap().0).unwrap();
+    same::<crate::admin::board::Preview>(dry_run);
     same::<NoticeReceipt>(example("### `POST /v1/notices?backend=`"));
 }

@@ -108,31 +108,66 @@ impl Kept {
                 ..Kept::empty()
             };
         }
-        let since = |sample: &Sample| now.duration_since(sample.at).unsigned_abs();
+        if self.make_room(moved, room, now) {
+            let points = picture.decision.backends.iter().zip(views).map(|(verdict, view)| Point {
+                share: verdict.share as f32,
+                usd_per_1k: verdict.unit_cost.map(|cost| cost.total() as f32),
+                p95_seconds: view.live.ttfb_p95.map(|time| time.as_secs_f32()),
+            });
+            self.samples.push_back(Sample { at: now, points: points.collect() });
+        }
+    }
+
+    /// Whether a sample is due; then there is a place for it.
+    fn make_room(&mut self, moved: bool, room: usize, now: Timestamp) -> bool {
         // A move is seen at once, but a route that moves at every turn does not use up the place for all others.
-        let due = self.samples.back().is_none_or(|last| {
-            since(last) >= if moved { SPACING_MIN.min(self.spacing) } else { self.spacing }
-        });
-        if !due {
-            return;
+        let spacing = if moved { SPACING_MIN } else { self.spacing };
+        let since = |last: &Sample| now.duration_since(last.at).unsigned_abs();
+        if self.samples.back().is_some_and(|last| since(last) < spacing) {
+            return false;
         }
         while self.samples.len() >= room {
             if self.spacing < SPACING_MAX {
                 self.spacing *= 2;
-                let mut index = 0;
+                let mut odd = false;
                 self.samples.retain(|_| {
-                    index += 1;
-                    index % 2 == 0
+                    odd = !odd;
+                    odd
                 });
             } else {
                 self.samples.pop_front();
             }
         }
-        let points = picture.decision.backends.iter().zip(views).map(|(verdict, view)| Point {
-            share: verdict.share as f32,
-            usd_per_1k: verdict.unit_cost.map(|cost| cost.total() as f32),
-            p95_seconds: view.live.ttfb_p95.map(|time| time.as_secs_f32()),
-        });
-        self.samples.push_back(Sample { at: now, points: points.collect() });
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_is_seen_closely_and_a_day_as_a_whole() {
+        let mut kept = Kept::empty();
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        for second in 0..2 * 86_400 {
+            if kept.make_room(false, SAMPLES_MAX, at(second)) {
+                kept.samples.push_back(Sample { at: at(second), points: Arc::new([]) });
+            }
+            assert!(kept.samples.len() <= SAMPLES_MAX);
+            let first = kept.samples[0].at.as_second();
+            assert!(
+                first == 0 || second - first >= 86_000,
+                "of second {second} only {} are left",
+                second - first
+            );
+            if second == 600 {
+                assert_eq!(kept.samples.len(), 601);
+            }
+        }
+        assert_eq!(kept.spacing, SPACING_MAX);
+        let last = kept.samples.back().unwrap().at.as_second();
+        assert!(!kept.make_room(true, SAMPLES_MAX, at(last)), "two moves in one second are one sample");
+        assert!(kept.make_room(true, SAMPLES_MAX, at(last + 1)));
     }
 }

@@ -324,7 +324,7 @@ impl Show {
             Some(screen) => Show::Screen(screen),
             None => {
                 eprintln!(
-                    "admin API http://{}/v1/status, front door http://{}/v1/chat/completions",
+                    "dashboard http://{}/, front door http://{}/v1/chat/completions",
                     session.admin, session.http
                 );
                 Show::Lines { next: Instant::now(), moves: 0 }

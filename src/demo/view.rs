@@ -101,7 +101,7 @@ pub fn draw(frame: &Frame<'_>, width: usize, colour: bool) -> Vec<String> {
     let warnings = frame.warnings.iter().take(2).flat_map(|w| hanging("Warns  ", w, width));
     lines.extend(warnings.map(|l| Line::new(Style::Bad, l)));
     lines.push(Line::default());
-    lines.push(Line::new(Style::Plain, "Admin API  ").and(Style::Strong, format!("http://{}/", frame.admin)));
+    lines.push(Line::new(Style::Plain, "Dashboard  ").and(Style::Strong, format!("http://{}/", frame.admin)));
     lines.push(Line::new(Style::Plain, format!("Front door http://{}/v1/chat/completions", frame.http)));
     lines.push(Line::new(
         Style::Faint,
@@ -248,7 +248,7 @@ mod tests {
                2021-04-05 shift: gke-us-central1 is cheaper than eks-us-east-1 by 16.1%,
                                  which reaches the threshold of 15%
 
-        Admin API  http://127.0.0.1:9901/
+        Dashboard  http://127.0.0.1:9901/
         Front door http://127.0.0.1:8080/v1/chat/completions
         Real spot prices, aligned in time; synthetic latency. Ctrl-C ends with the summary.
         ");

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     html::{UNKNOWN, ago, bad, in_query, table, text, usd},
+    picture::Look,
     route,
 };
 use crate::{
@@ -15,11 +16,12 @@ use crate::{
     signals::prices::ReportState,
 };
 
-/// Routes that are shown in full; of the others there is a line. With pictures a route has up to 12 KB.
-const ROUTES_FULL: usize = 4;
+/// Routes that are shown in full, and their backends in all; of the other routes there is a line.
+const ROUTES_FULL: usize = 3;
+const BACKENDS_FULL: usize = 18;
 
 /// Rows of a table at most: the page stays below 100 KB. The API has all.
-const ROWS_MAX: usize = 50;
+const ROWS_MAX: usize = 25;
 
 /// Everything that changes; with `only`, of routes only that one.
 pub(super) fn render(board: &Board, operates: bool, only: &str) -> String {
@@ -81,17 +83,22 @@ fn header(out: &mut String, board: &Board) {
 
 fn routes(out: &mut String, board: &Board, only: &str) {
     let all = board.status.routes.iter().zip(&board.explanations).zip(&board.trends);
-    let (mut shown, mut rest) = (0, Vec::new());
-    for ((status, explanation), trend) in all {
-        if !only.is_empty() && status.route.as_str() != only {
-            continue;
-        }
-        if shown < ROUTES_FULL {
-            shown += 1;
-            route::render(out, status, explanation, trend, &board.moves, board.at);
+    let (mut full, mut rest, mut backends) = (Vec::new(), Vec::new(), 0);
+    for ((status, explanation), trend) in
+        all.filter(|((s, _), _)| only.is_empty() || s.route.as_str() == only)
+    {
+        let more = status.backends.len();
+        if full.is_empty() || (full.len() < ROUTES_FULL && backends + more <= BACKENDS_FULL) {
+            backends += more;
+            full.push((status, explanation, trend));
         } else {
             rest.push(status);
         }
+    }
+    let look = Look::new(&board.moves, board.at, backends);
+    let shown = full.len();
+    for (status, explanation, trend) in full {
+        route::render(out, status, explanation, trend, &look);
     }
     if !only.is_empty() {
         let _ = writeln!(out, "<p><a href=\"/\">All routes</a></p>");

@@ -11,6 +11,8 @@ mod live;
 mod page;
 mod picture;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,10 +44,14 @@ const NONCE_BYTES: usize = 16;
 
 /// The live part as it was last made, for many pages that show the same: by whether its reader may operate.
 #[derive(Debug, Default)]
-pub(super) struct Rendered(Mutex<[Option<Edition>; 2]>);
+pub(super) struct Rendered(Mutex<[Option<Made>; 2]>);
 
-/// A revision, and the page of it.
-type Edition = (u64, Arc<str>);
+/// The live part, and the revision that it shows.
+#[derive(Debug)]
+struct Made {
+    revision: u64,
+    html: Arc<str>,
+}
 
 /// All pages, and what their forms send.
 pub(super) fn router() -> Router<App> {
@@ -139,8 +145,8 @@ impl Rendered {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = &mut kept[usize::from(operates)];
         match place {
-            Some((of, html)) if *of == revision => html.clone(),
-            _ => place.insert((revision, make())).1.clone(),
+            Some(made) if made.revision == revision => made.html.clone(),
+            _ => place.insert(Made { revision, html: make() }).html.clone(),
         }
     }
 }

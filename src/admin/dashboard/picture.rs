@@ -20,14 +20,35 @@ const RIGHT: f64 = WIDTH - 8.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = HEIGHT - 22.0;
 
-/// Columns of a picture: about one in three pixels of a phone.
-const COLUMNS: usize = 96;
+/// Columns of a picture at most: about one in three pixels of a phone.
+const COLUMNS_MAX: usize = 96;
+
+/// Columns of all pictures of a page, counted for every backend. Each has up to 65 bytes: so a page of much that moves
+/// stays below 100 KB.
+const COLUMNS_PAGE: usize = 360;
+
+/// Moves that are marked at most, the newest: each has its reason with it.
+const MARKS_MAX: usize = 12;
 
 /// A picture shows at least this time, in seconds, so that the first minute does not look like a day.
 const SPAN_MIN: f64 = 60.0;
 
 /// A value on the vertical axis at least: an axis of nothing has no scale.
 const HIGH_MIN: f64 = 1e-9;
+
+/// What all pictures of a page share.
+pub(super) struct Look<'a> {
+    moves: &'a [Move],
+    now: Timestamp,
+    columns: usize,
+}
+
+impl<'a> Look<'a> {
+    /// For pictures of so many backends in all.
+    pub(super) fn new(moves: &'a [Move], now: Timestamp, backends: usize) -> Look<'a> {
+        Look { moves, now, columns: (COLUMNS_PAGE / backends.max(1)).clamp(1, COLUMNS_MAX) }
+    }
+}
 
 /// One moment that is drawn, and where.
 struct Column<'a> {
@@ -36,44 +57,43 @@ struct Column<'a> {
 }
 
 /// Three pictures; nothing before there are two samples.
-pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, moves: &[Move], now: Timestamp) {
+pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, look: &Look<'_>) {
+    let Look { moves, now, columns } = *look;
     let [first, _, ..] = &trend.samples[..] else { return };
-    let time = Time { to: now, seconds: seconds_between(first.at, now).max(SPAN_MIN) };
-    let columns = columns(&trend.samples, &time);
-    let mine: Vec<&Move> =
-        moves.iter().filter(|of| of.route == status.route && time.holds(of.at)).take(COLUMNS).collect();
+    let seconds = seconds_between(first.at, now).max(SPAN_MIN);
+    let shown =
+        |of: &&Move| of.route == status.route && (0.0..=seconds).contains(&seconds_between(of.at, now));
+    let time = Time { to: now, seconds, moves: moves.iter().filter(shown).take(MARKS_MAX).collect() };
+    let columns = moments(&trend.samples, &time, columns);
     let span = words::span(time.seconds);
     out.push_str("<div class=\"charts\">\n");
     figure(out, &format!("Share of requests, last {span}; a triangle marks a move"), |out| {
-        shares(out, &columns, trend, &time, &mine, status.route.as_str());
+        shares(out, &columns, trend, &time, status.route.as_str());
     });
     let usd = |axis_value: f64| format!("${}", round(axis_value));
     figure(out, "One more request, USD per 1,000", |out| {
         let value = |point: &Point| point.usd_per_1k.map(f64::from);
-        lines(out, &columns, value, None, usd, &time, &mine, "USD per 1,000 requests over time");
+        lines(out, &columns, value, None, usd, &time, "USD per 1,000 requests over time");
     });
     let limit = status.slo_seconds;
     let caption = if limit.is_some() { "First byte, p95; dashed: the objective" } else { "First byte, p95" };
     figure(out, caption, |out| {
         let value = |point: &Point| point.p95_seconds.map(f64::from);
-        lines(out, &columns, value, limit, words::latency, &time, &mine, "Time to first byte over time");
+        lines(out, &columns, value, limit, words::latency, &time, "Time to first byte over time");
     });
     out.push_str("</div>\n");
 }
 
-/// The axis of time.
-struct Time {
+/// The axis of time, and what is marked on it.
+struct Time<'a> {
     to: Timestamp,
     seconds: f64,
+    moves: Vec<&'a Move>,
 }
 
-impl Time {
+impl Time<'_> {
     fn x(&self, at: Timestamp) -> f64 {
         RIGHT - seconds_between(at, self.to) / self.seconds * (RIGHT - LEFT)
-    }
-
-    fn holds(&self, at: Timestamp) -> bool {
-        (0.0..=self.seconds).contains(&seconds_between(at, self.to))
     }
 }
 
@@ -82,8 +102,8 @@ fn seconds_between(from: Timestamp, to: Timestamp) -> f64 {
 }
 
 /// At most so many moments: of each column's width, the last one.
-fn columns<'a>(samples: &'a [Sample], time: &Time) -> Vec<Column<'a>> {
-    let width = (RIGHT - LEFT) / COLUMNS as f64;
+fn moments<'a>(samples: &'a [Sample], time: &Time<'_>, most: usize) -> Vec<Column<'a>> {
+    let width = (RIGHT - LEFT) / most as f64;
     let mut columns: Vec<Column<'a>> = Vec::new();
     for sample in samples {
         let x = time.x(sample.at);
@@ -107,7 +127,7 @@ fn open(
     axis: &Axis,
     ticks: &[f64],
     label: impl Fn(f64) -> String,
-    time: &Time,
+    time: &Time<'_>,
     said: &str,
 ) {
     let _ = write!(
@@ -125,29 +145,26 @@ fn open(
     text(out, RIGHT, HEIGHT - 7.0, "end", "", &format!("{} UTC", time.to.strftime("%H:%M:%S")));
 }
 
-/// Lines at the moves, with a triangle on top; what it was for shows when pointed at, and stands in the table of moves.
-fn mark(out: &mut String, moves: &[&Move], time: &Time) {
-    for of in moves {
-        let x = time.x(of.at);
-        let _ = write!(
-            out,
-            "<g><title>{}: {}</title><path d=\"M{x:.1} {TOP}V{BOTTOM}\" stroke=\"#000\" stroke-dasharray=\"2 2\"/>\
-             <path d=\"M{:.1} 1h10l-5 9z\" fill=\"#000\" stroke=\"#fff\"/></g>",
-            words::moment(of.at),
-            escape(&of.reason),
-            x - 5.0
-        );
+/// Lines at the moves, with a triangle on top. What each was for shows when pointed at, where that is `told`; it stands in the
+/// table of moves too.
+fn mark(out: &mut String, time: &Time<'_>, told: bool) {
+    const STYLE: &str = "stroke=\"#000\" stroke-dasharray=\"2 2\"";
+    let mut all = String::new();
+    for of in &time.moves {
+        let line = format!("M{:.1} {BOTTOM}V1m-5 0h10l-5 9z", time.x(of.at));
+        if told {
+            let (at, reason) = (words::moment(of.at), escape(&of.reason));
+            let _ = write!(out, "<path d=\"{line}\" {STYLE}><title>{at}: {reason}</title></path>");
+        } else {
+            all += &line;
+        }
+    }
+    if !all.is_empty() {
+        let _ = write!(out, "<path d=\"{all}\" {STYLE}/>");
     }
 }
 
-fn shares(
-    out: &mut String,
-    columns: &[Column<'_>],
-    trend: &Trend,
-    time: &Time,
-    moves: &[&Move],
-    route: &str,
-) {
+fn shares(out: &mut String, columns: &[Column<'_>], trend: &Trend, time: &Time<'_>, route: &str) {
     let axis = Axis::linear(0.0, 1.0, BOTTOM, TOP);
     let percent = |tick: f64| format!("{:.0}%", tick * 100.0);
     open(out, &axis, &[0.0, 0.5, 1.0], percent, time, &format!("Shares of {route} over time"));
@@ -169,7 +186,7 @@ fn shares(
         }
         lower = upper;
     }
-    mark(out, moves, time);
+    mark(out, time, true);
     out.push_str("</svg>");
 }
 
@@ -207,15 +224,14 @@ fn backwards(columns: &[Column<'_>], values: &[f64], axis: &Axis) -> String {
     path
 }
 
-#[allow(clippy::too_many_arguments, reason = "what is drawn, how it is named, and the two axes")]
+/// A line for each backend; `limit` is a dashed one across.
 fn lines(
     out: &mut String,
     columns: &[Column<'_>],
     value: impl Fn(&Point) -> Option<f64>,
     limit: Option<f64>,
     label: impl Fn(f64) -> String,
-    time: &Time,
-    moves: &[&Move],
+    time: &Time<'_>,
     said: &str,
 ) {
     let all = columns.iter().flat_map(|column| column.points.iter().filter_map(&value));
@@ -258,7 +274,7 @@ fn lines(
             );
         }
     }
-    mark(out, moves, time);
+    mark(out, time, false);
     out.push_str("</svg>");
 }
 

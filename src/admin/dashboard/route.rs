@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use super::{
     html::{UNKNOWN, ago, bad, colour, in_query, keyed, or_unknown, table, text, usd},
-    picture,
+    picture::{self, Look},
 };
 use crate::{
     admin::{
-        board::{Move, Trend},
+        board::Trend,
         views::{BackendStatus, Explanation, RouteStatus, ShadowStatus},
     },
-    model::{Fallback, Health, Timestamp, UnitCost, Verdict, units::percent, words},
+    model::{Fallback, Health, UnitCost, Verdict, units::percent, words},
 };
 
 /// A route.
@@ -20,8 +20,7 @@ pub(super) fn render(
     status: &RouteStatus,
     explanation: &Explanation,
     trend: &Trend,
-    moves: &[Move],
-    now: Timestamp,
+    look: &Look<'_>,
 ) {
     let name = text(&status.route);
     let _ = write!(
@@ -43,7 +42,7 @@ pub(super) fn render(
     for shadow in &status.shadows {
         out.push_str(&shadow_line(shadow));
     }
-    picture::render(out, status, trend, moves, now);
+    picture::render(out, status, trend, look);
     out.push_str("</section>\n");
 }
 

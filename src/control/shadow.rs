@@ -141,8 +141,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{HostPattern, PathPattern, RouteMatch, Rule, Share, Slo},
+        model::{Effect, HostPattern, PathPattern, RouteMatch, Rule, Share, Slo},
         policy::worlds::World,
+        rules::CompiledRule,
     };
 
     fn route(live: &Policy, shadow: Vec<Policy>) -> Route {
@@ -203,6 +204,28 @@ mod tests {
         // It goes on after a restart.
         let text = serde_json::to_string(&shadows).unwrap();
         assert_eq!(serde_json::from_str::<Shadows>(&text).unwrap().of(&route.id)[0].more_usd, after.more_usd);
+    }
+
+    #[test]
+    fn a_shadow_has_rules_of_its_own_and_is_not_held_to_what_is_ready_for_the_live_traffic() {
+        let mut world = World::new(&[("a", 3.6), ("b", 1.8)]);
+        world.run(10);
+        assert_eq!(world.share("b"), 1.0);
+        // Where the live traffic is everything is ready, elsewhere nothing.
+        world.view_mut("a").load.ready_replicas = Some(0);
+        world.view_mut("b").load.ready_replicas = Some(9);
+        let route = route(&world.policy, vec![eager(&world.policy)]);
+        let deny = CompiledRule::compile("not b", "backend.id == 'b'", Effect::Deny).unwrap();
+        let rules = HashMap::from([("eager".parse().unwrap(), RuleSet::new(vec![deny]))]);
+        let mut shadows = Shadows::default();
+        for _ in 0..30 {
+            let before = world.state.clone();
+            world.tick();
+            shadows.decide(&route, &rules, &world.snapshot, &before);
+        }
+        assert_eq!(world.share("b"), 1.0, "the rule is not that of the policy in force");
+        let decision = shadows.of(&route.id)[0].decision.clone().unwrap();
+        assert_eq!(decision.backends[0].share, 1.0, "{:?}", decision.backends);
     }
 
     #[test]

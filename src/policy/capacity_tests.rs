@@ -171,6 +171,15 @@ fn a_few_requests_that_wait_do_not_excuse_slowness() {
 }
 
 #[test]
+fn routes_that_share_a_backend_take_its_excess_away_together_and_not_each() {
+    // 50 a second of this route and 150 of others on 16 replicas: 40 are too many, of which 10 are this route's.
+    let mut world = world(16, 9);
+    world.view_mut("a").load_elsewhere_rps = 150.0;
+    world.tick();
+    assert!((world.share("a") - 0.8).abs() < 1e-9, "{}", world.share("a"));
+}
+
+#[test]
 fn a_spill_is_explained() {
     let mut world = world(3, 5);
     let decision = world.tick();

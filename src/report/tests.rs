@@ -195,6 +195,24 @@ fn a_crash_leaves_another_gap_than_a_stop() {
 }
 
 #[test]
+fn an_orderly_restart_is_no_crash() {
+    let mut all = gathering();
+    take(&mut all, "02T10:00:00", "chat", &account("02T10:00:00"));
+    all.take(at("02T10:01:00"), "process", None, &body(json!({"event": "stopped"})));
+    all.take(at("02T11:00:00"), "process", None, &body(json!({"event": "started"})));
+    take(&mut all, "02T12:00:00", "chat", &account("02T12:00:00"));
+    assert_eq!(all.finish().gaps[0].why, "Tradewind was stopped");
+}
+
+#[test]
+fn a_minute_that_ends_after_midnight_is_of_the_day_before() {
+    let mut all = gathering();
+    take(&mut all, "03T00:00:20", "chat", &account("03T00:00:20"));
+    let days: Vec<String> = all.finish().days.iter().map(|day| day.day.to_string()).collect();
+    assert_eq!(days, ["2026-03-02"]);
+}
+
+#[test]
 fn no_figure_is_in_two_rows_of_the_spreadsheet() {
     let report = example();
     let sum = |column: &str| {

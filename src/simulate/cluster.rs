@@ -479,8 +479,19 @@ mod tests {
         let served = cluster.serve(300.0, 300.0, &PACE);
         assert!((served.late - 90.0).abs() < 1e-6 && served.refused == 0.0, "{served:?}");
         assert_eq!(cluster.wait_seconds(&PACE), 0.0);
+        // What waits when the last replica goes is refused as well.
+        cluster.queue = 7.0;
         cluster.ready = Fleet::default();
-        assert_eq!(cluster.serve(5.0, 5.0, &PACE).refused, 5.0);
+        assert_eq!(cluster.serve(5.0, 5.0, &PACE).refused, 12.0);
+    }
+
+    #[test]
+    fn without_patience_whatever_does_not_fit_is_refused() {
+        let backend = backend(1, 9, 1.0, 0);
+        let mut cluster = Cluster::new(&backend, 0.0).unwrap();
+        cluster.start_warm(load(0.0), 10.0, None);
+        let served = cluster.serve(720.0, 720.0, &Pace { refused_after_seconds: 0.0, ..PACE });
+        assert!((served.refused - 120.0).abs() < 1e-6, "{served:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `tradewind run`: serve until told to stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,8 +38,9 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let running = serve::start(loaded.settings, Some(args.config))
         .await
         .map_err(|error| Failure::Input(error.to_string()))?;
-    let http = running.http.map_or_else(|| "none".to_owned(), |address| address.to_string());
-    tracing::info!(%http, admin = %running.admin, "serving");
+    let shown = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());
+    let (http, https) = (shown(running.http), shown(running.https));
+    tracing::info!(%http, %https, admin = %running.admin, "serving");
 
     loop {
         tokio::select! {

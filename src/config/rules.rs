@@ -2,6 +2,7 @@
 
 mod conditions;
 mod costs;
+mod listen;
 mod load;
 mod prices;
 mod serving;
@@ -16,17 +17,12 @@ use std::{
 use super::{
     check::{Checked, KeyPath, dotted},
     faults::{Collector, Severity},
-    files,
-    leaf::{Leaf, Text, show_duration},
+    files::{self, BadPair},
+    leaf::{Text, show_duration},
     schema::{self, Document},
-    settings::{Admin, Https, Listen, Location, Log, Settings, Tls, Token},
+    settings::{Admin, Listen, Location, Log, Settings, Tls, Token},
 };
-use crate::model::PolicyId;
-
-/// Bounds of `body_peek_max`, in bytes: below the lower one hardly a request would fit; the upper one times a few hundred
-/// requests under way is all the memory of a large machine.
-const BODY_PEEK_MIN: u64 = 1 << 10;
-const BODY_PEEK_MAX: u64 = 64 << 20;
+use crate::model::{KeyPair, PolicyId, Timestamp};
 
 /// Where a relative path starts, for someone whose file was not found.
 const PATH_HINT: &str = "relative paths start at the directory of this file";
@@ -39,7 +35,7 @@ pub(super) fn settings(
     dir: &Path,
     faults: &mut Collector<'_>,
 ) -> Settings {
-    let mut rules = Rules { checked, dir, faults };
+    let mut rules = Rules { checked, dir, faults, files: Vec::new() };
     let fees = rules.fees(&document.fees);
     rules.fill_defaults(&mut document);
     rules.fill_egress(&mut document, &fees);
@@ -77,6 +73,7 @@ pub(super) fn settings(
         backends,
         routes,
         rules: conditions,
+        files: rules.files,
         effective,
     }
 }
@@ -85,6 +82,8 @@ struct Rules<'a, 'text> {
     checked: &'a Checked,
     dir: &'a Path,
     faults: &'a mut Collector<'text>,
+    /// Files that were named so far.
+    files: Vec<PathBuf>,
 }
 
 impl Rules<'_, '_> {
@@ -103,31 +102,9 @@ impl Rules<'_, '_> {
         }
     }
 
-    fn listen(&mut self, listen: &schema::Listen) -> Listen {
-        let https = listen.https.as_ref().map(|https| {
-            let Tls { cert, key } = self.key_pair(&["listen", "https"], &https.cert, &https.key);
-            Https { addr: https.addr.0, cert, key }
-        });
-        let body_peek_max = listen.body_peek_max.0.0;
-        if !(BODY_PEEK_MIN..=BODY_PEEK_MAX).contains(&body_peek_max) {
-            let found = listen.body_peek_max.0.show();
-            let message = format!("found {found}, expected 1KiB to 64MiB");
-            self.error(&["listen", "body_peek_max"], message, None);
-        }
-        Listen {
-            http: listen.http.as_ref().map(|addr| addr.0),
-            https,
-            body_peek_max: usize::try_from(body_peek_max).unwrap_or(usize::MAX),
-            model_header: listen.model_header.0.0.clone(),
-            threads: listen.threads,
-            expose_routing: listen.expose_routing,
-            drain_timeout: listen.drain_timeout.0,
-        }
-    }
-
     fn admin(&mut self, admin: &schema::Admin) -> Admin {
         let addr = admin.listen.0;
-        let tls = admin.tls.as_ref().map(|tls| self.key_pair(&["admin", "tls"], &tls.cert, &tls.key));
+        let tls = admin.tls.as_ref().map(|tls| self.key_pair(&["admin", "tls"], &tls.cert, &tls.key).0);
         let missing = missing(&[("tls", tls.is_none()), ("tokens", admin.tokens.is_empty())]);
         if let Some(missing) = missing.filter(|_| !addr.ip().to_canonical().is_loopback()) {
             let message =
@@ -192,19 +169,33 @@ impl Rules<'_, '_> {
         }
     }
 
-    fn key_pair(&mut self, path: &[&str], cert: &str, key: &str) -> Tls {
-        let pair = Tls { cert: self.dir.join(cert), key: self.dir.join(key) };
-        let key_fits = match files::certificates(&pair.cert) {
-            Ok(certificates) => files::check_key(&pair.key, certificates),
-            Err(problem) => {
-                self.file_error(&[path, &["cert"]].concat(), cert, &problem);
-                files::open(&pair.key).map(drop)
+    /// A certificate and its key, and the files that they are in.
+    fn key_pair(&mut self, path: &[&str], cert: &str, key: &str) -> (Tls, Option<KeyPair>) {
+        let files = Tls { cert: self.file(cert), key: self.file(key) };
+        match files::key_pair(cert, &files.cert, &files.key) {
+            Ok(pair) => {
+                if pair.expires < Timestamp::now() {
+                    let problem = format!("the certificate in `{cert}` has expired at {}", pair.expires);
+                    self.warn(&[path, &["cert"]].concat(), &problem, Some("renew it".into()));
+                }
+                return (files, Some(pair));
             }
-        };
-        if let Err(problem) = key_fits {
-            self.file_error(&[path, &["key"]].concat(), key, &problem);
+            Err(BadPair::Key(problem)) => self.file_error(&[path, &["key"]].concat(), key, &problem),
+            Err(BadPair::Certificate(problem)) => {
+                self.file_error(&[path, &["cert"]].concat(), cert, &problem);
+                if let Err(problem) = files::open(&files.key) {
+                    self.file_error(&[path, &["key"]].concat(), key, &problem);
+                }
+            }
         }
-        pair
+        (files, None)
+    }
+
+    /// Where a file that the configuration names is; noted as one that matters.
+    fn file(&mut self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        self.files.push(path.clone());
+        path
     }
 
     fn state_dir(&mut self, state: &schema::State) -> PathBuf {

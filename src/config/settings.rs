@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, PolicyId, Route},
+    model::{Backend, ClientLimits, Cloud, PolicyId, Route, TlsSpec, Trust},
     rules::RuleSet,
 };
 
@@ -40,6 +40,8 @@ pub struct Settings {
     pub routes: Vec<Arc<Route>>,
     /// The rules of the policies that have some.
     pub rules: HashMap<PolicyId, RuleSet>,
+    /// The files of certificates and keys that were read for it.
+    pub files: Vec<PathBuf>,
     /// What [`Settings::redacted_json`] gives.
     pub effective: Arc<serde_json::Value>,
 }
@@ -78,6 +80,10 @@ pub struct Listen {
     pub body_peek_max: usize,
     /// Header in which a client may name the model, in lower case. A valid name.
     pub model_header: String,
+    /// How much clients may use.
+    pub limits: ClientLimits,
+    /// Whose word is taken for whom a request is.
+    pub trust: Trust,
 }
 
 /// An address served over TLS.
@@ -85,10 +91,10 @@ pub struct Listen {
 pub struct Https {
     /// The address.
     pub addr: SocketAddr,
-    /// Certificate chain in PEM, checked against `key`.
-    pub cert: PathBuf,
-    /// Private key in PEM.
-    pub key: PathBuf,
+    /// How TLS is terminated; as many certificates as `files`.
+    pub tls: TlsSpec,
+    /// Where the certificates were read from.
+    pub files: Vec<Tls>,
 }
 
 /// The admin API. Other than on loopback it has tokens and TLS.

@@ -178,6 +178,12 @@ impl Desk for Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            connections: self.signals.meters.connections.clone(),
+            certificates: {
+                let https = active.settings.listen.https.iter();
+                let pairs = https.flat_map(|https| &https.tls.pairs);
+                pairs.map(|pair| (pair.file.clone(), pair.expires)).collect()
+            },
             budgets: self.signals.meters.budgets(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
             prices,

@@ -43,13 +43,13 @@ use crate::{
         Timestamp,
     },
     policy::explain,
-    proxy::{Common, Publisher},
+    proxy::{Common, Door, Publisher},
     record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
-use reload::{Feed, FileMark};
+use reload::{Feed, Seen};
 use scribe::{Note, Scribe};
 use trends::Trends;
 
@@ -98,8 +98,8 @@ pub struct Control {
     intake: Mutex<Intake>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
-    /// The configuration file as it was when it was last read.
-    seen: Mutex<Option<FileMark>>,
+    seen: Mutex<Seen>,
+    door: Arc<Door>,
     was_ready: AtomicBool,
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
@@ -318,6 +318,7 @@ fn common(settings: &Settings) -> Common {
         expose_routing: listen.expose_routing,
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
+        trust: listen.trust.clone(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Replacing the configuration while running: all or nothing.
 
 use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
@@ -13,7 +16,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 use super::{Active, Control, lock};
 use crate::{
     admin::views::ReloadError,
-    config::{self, Settings},
+    config::{self, Https, Settings},
     model::{Cloud, Timestamp},
     signals::prices::{PriceFeed, PriceSettings, Want},
     store::EntryKind,
@@ -40,11 +43,13 @@ impl Control {
         let _one_at_a_time = lock(&self.reloading);
         let now = Timestamp::now();
         // Before the file is read: a change after this is seen by the watch as a new one.
-        *lock(&self.seen) = self.config_path.as_deref().and_then(FileMark::of);
+        let config_path = self.config_path.as_deref();
+        *lock(&self.seen) = Seen::of(config_path, &self.active.load().settings.files);
         let outcome = self.load_and_take_up();
         match &outcome {
             Ok(generation) => {
                 self.config_error.store(None);
+                lock(&self.seen).add(&self.active.load().settings.files);
                 tracing::info!(generation, author, "the configuration was reloaded");
                 let body = json!({ "event": "reloaded", "author": author, "generation": generation });
                 self.note(now, EntryKind::Config, None, body);
@@ -58,9 +63,39 @@ impl Control {
                 );
                 let body = json!({ "event": "refused", "author": author, "why": error.to_string() });
                 self.note(now, EntryKind::Config, None, body);
+                self.renew_certificates();
             }
         }
         outcome
+    }
+
+    /// Takes up the certificates of the running configuration that have changed, as far as they can be used: they must not
+    /// expire while something else is wrong.
+    fn renew_certificates(&self) {
+        let active = self.active.load();
+        let Some(https) = &active.settings.listen.https else { return };
+        let (tls, problems) = config::renewed(https);
+        for problem in problems {
+            tracing::error!("a certificate was not renewed, the one in use stays: {problem}");
+        }
+        if tls == https.tls {
+            return;
+        }
+        let mut settings = active.settings.clone();
+        settings.listen.https = Some(Https { tls, ..https.clone() });
+        match self.open_door(&settings) {
+            Ok(()) => {
+                tracing::info!("certificates were renewed");
+                self.active.store(Arc::new(Active { settings, generation: active.generation }));
+            }
+            Err(error) => tracing::error!(%error, "certificates were not renewed, those in use stay"),
+        }
+    }
+
+    /// What holds for the connections of clients from now on.
+    fn open_door(&self, settings: &Settings) -> io::Result<()> {
+        let listen = &settings.listen;
+        self.door.update(&listen.limits, &listen.trust, listen.https.as_ref().map(|https| &https.tls))
     }
 
     fn load_and_take_up(&self) -> Result<u64, ReloadError> {
@@ -75,6 +110,9 @@ impl Control {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        self.open_door(&loaded.settings).map_err(|error| {
+            ReloadError::NeedsRestart(format!("{}: listen.https: {error}", path.display()))
+        })?;
         let generation = active.generation + 1;
         self.take_up(loaded.settings, generation);
         Ok(generation)
@@ -141,7 +179,7 @@ impl Control {
 fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), ReloadError> {
     let changed = [
         ("listen.http", old.listen.http != new.listen.http),
-        ("listen.https", old.listen.https != new.listen.https),
+        ("listen.https", https_addr(old) != https_addr(new)),
         ("listen.threads", old.listen.threads != new.listen.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.tls", old.admin.tls != new.admin.tls),
@@ -160,8 +198,41 @@ fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), Relo
     )))
 }
 
+fn https_addr(settings: &Settings) -> Option<SocketAddr> {
+    settings.listen.https.as_ref().map(|https| https.addr)
+}
+
+/// The configuration file and all files of certificates and keys that it names, as they were when they were last read.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) config: Option<FileMark>,
+    pub(super) others: HashMap<PathBuf, Option<FileMark>>,
+}
+
+impl Seen {
+    pub(super) fn of(config: Option<&Path>, others: &[PathBuf]) -> Seen {
+        let mut seen = Seen { config: config.and_then(FileMark::of), others: HashMap::new() };
+        seen.add(others);
+        seen
+    }
+
+    /// Those that are not known yet.
+    fn add(&mut self, others: &[PathBuf]) {
+        for path in others {
+            self.others.entry(path.clone()).or_insert_with(|| FileMark::of(path));
+        }
+    }
+
+    /// The other files as they are now, if one of them is not as it was. A missing one is being replaced.
+    pub(super) fn changed(&self) -> Option<Vec<FileMark>> {
+        let now: Vec<FileMark> = self.others.keys().map(|path| FileMark::of(path)).collect::<Option<_>>()?;
+        let same = self.others.values().zip(&now).all(|(seen, now)| seen.as_ref() == Some(now));
+        (!same).then_some(now)
+    }
+}
+
 /// What tells one content of a file from another without reading it.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct FileMark {
     modified: Option<SystemTime>,
     len: u64,

@@ -17,14 +17,14 @@ use super::{
     brain::{Brain, Signals},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
-    reload::FileMark,
+    reload::{FileMark, Seen},
     scribe::Scribe,
 };
 use crate::{
     admin,
     config::Settings,
     model::{RoutingTable, Timestamp},
-    proxy::{Front, FrontOptions, Publisher},
+    proxy::{Door, Front, FrontOptions, Publisher},
     signals::{
         ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
         traffic::Meters,
@@ -72,6 +72,8 @@ pub struct Running {
     pub control: Arc<Control>,
     /// Address for plain HTTP, if there is one.
     pub http: Option<SocketAddr>,
+    /// Address for TLS, if there is one.
+    pub https: Option<SocketAddr>,
     /// Address of the admin API.
     pub admin: SocketAddr,
     front: Front,
@@ -85,10 +87,8 @@ pub struct Running {
 /// When an address, the state directory or a certificate cannot be used. Nothing is left running then.
 pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<Running, StartError> {
     let http = settings.listen.http.map(|address| bind(address, "listen.http")).transpose()?;
-    let https = match &settings.listen.https {
-        Some(https) => Some((bind(https.addr, "listen.https")?, https.cert.clone(), https.key.clone())),
-        None => None,
-    };
+    let https = settings.listen.https.as_ref();
+    let https = https.map(|https| bind(https.addr, "listen.https")).transpose()?;
     let admin_socket = bind(settings.admin.listen, "admin.listen")?;
     let admin = admin_socket.local_addr().unwrap_or(settings.admin.listen);
 
@@ -105,7 +105,7 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
     control.turn(Timestamp::now());
 
     let threads = settings.listen.threads.unwrap_or_else(cores);
-    let options = FrontOptions { http, https, threads };
+    let options = FrontOptions { http, https, door: control.door.clone(), threads };
     let front = Front::start(&control.publisher, options).map_err(StartError::Front)?;
 
     let (stop, stopped) = watch::channel(false);
@@ -119,7 +119,7 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
     }
     let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
     control.note(Timestamp::now(), EntryKind::Process, None, body);
-    Ok(Running { http: front.http(), control, admin, front, stop, tasks })
+    Ok(Running { http: front.http(), https: front.https(), control, admin, front, stop, tasks })
 }
 
 impl Running {
@@ -163,7 +163,7 @@ fn cores() -> usize {
 /// Opens what outlives a restart and puts the parts together. Nothing runs yet.
 async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Control, StartError> {
     let now = Timestamp::now();
-    let seen = config_path.as_deref().and_then(FileMark::of);
+    let seen = Seen::of(config_path.as_deref(), &settings.files);
     let dir = Arc::new(open_state_dir(&settings.state_dir).await?);
     let blobs: Arc<dyn Blobs> = dir.clone();
     let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
@@ -184,6 +184,10 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
             .ok()
     });
     let meters = Arc::new(Meters::default());
+    let listen = &settings.listen;
+    let tls = listen.https.as_ref().map(|https| &https.tls);
+    let door = Door::new(meters.connections.clone(), &listen.limits, &listen.trust, tls);
+    let door = Arc::new(door.map_err(StartError::Front)?);
     let signals = Signals {
         meters: meters.clone(),
         probes: ProbeBoard::new(),
@@ -210,6 +214,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         feed: Mutex::new(None),
         reloading: Mutex::new(()),
         seen: Mutex::new(seen),
+        door,
         was_ready: AtomicBool::new(false),
         config_error: ArcSwapOption::empty(),
         reload_failures: Default::default(),
@@ -296,8 +301,9 @@ async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: wa
     }
 }
 
-/// Reloads when the file changes, also by a swapped symbolic link as Kubernetes does it.
+/// Reloads when the file changes, or a certificate that it names; also by a swapped symbolic link as Kubernetes does it.
 async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Receiver<bool>) {
+    let mut changed_before = None;
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -305,7 +311,14 @@ async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Re
         }
         let mark = FileMark::of(&path);
         // A file that is missing for a moment is being replaced.
-        if mark.is_none() || mark == *lock(&control.seen) {
+        let (unchanged, changed) = {
+            let seen = lock(&control.seen);
+            (mark.is_none() || mark == seen.config, seen.changed())
+        };
+        // Certificate and key may be written one after the other: the two fit once both have come to rest.
+        let at_rest = changed.is_some() && changed == changed_before;
+        changed_before = changed;
+        if unchanged && !at_rest {
             continue;
         }
         let reloading = control.clone();

@@ -1,11 +1,12 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
-//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] (what the operator
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`], [`redundancy`] and [`clients`] (what the operator
 //! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
 //! from it), [`table`] (what the request path reads) and [`words`] (how amounts are shown).
 
 pub mod backend;
 pub mod binding;
+pub mod clients;
 pub mod decision;
 pub mod id;
 pub mod overrides;
@@ -25,6 +26,7 @@ pub use backend::{
     MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};
+pub use clients::{ClientLimits, KeyPair, Network, TlsSpec, Trust};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId};
 pub use overrides::{Override, OverrideKind};

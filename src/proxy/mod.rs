@@ -2,12 +2,14 @@
 //! knows no price and no rule.
 //!
 //! Read in this order: [`table`] (what it reads), [`incoming`] (what a request's head says), [`matcher`] (which route), [`peek`]
-//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
+//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`answers`] (what Tradewind itself says to clients), [`door`] (connections of clients) and [`front`] (sockets
 //! and threads).
 
 pub mod answers;
 mod body;
 mod context;
+pub mod door;
+mod forwarded;
 pub mod front;
 pub mod gate;
 pub mod handler;
@@ -15,8 +17,8 @@ pub mod incoming;
 pub mod matcher;
 pub mod peek;
 pub mod pick;
-mod sniff;
 pub mod table;
 
+pub use door::Door;
 pub use front::{Front, FrontOptions};
 pub use table::{Common, Publisher, Table};

@@ -16,7 +16,7 @@ use super::{gate::Gate, matcher::Matcher, pick::Division};
 use crate::{
     model::{
         Backend, BackendId, Endpoint, LimitSpec, Priority, Protocol, RetryOn, RetrySpec, RouteId,
-        RoutingTable,
+        RoutingTable, Trust,
     },
     signals::{
         budget::RetryBudget,
@@ -186,6 +186,8 @@ pub struct Common {
     pub body_peek_max: usize,
     /// Header in which a client may name the model.
     pub model_header: HeaderName,
+    /// Whose word is taken for whom a request is.
+    pub trust: Trust,
 }
 
 impl Default for Common {
@@ -194,6 +196,7 @@ impl Default for Common {
             expose_routing: false,
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
+            trust: Trust::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - [`ejection`]: which backends answer their probes and fail their requests.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`budget`]: how many second attempts there may be.
+//! - [`connections`]: how many connections clients have, and how many were ended by us.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
 //!
@@ -14,6 +15,7 @@
 
 pub mod budget;
 mod client;
+pub mod connections;
 pub mod ejection;
 #[cfg(test)]
 mod fixture;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{budget::RetryBudget, load::Tally};
+use super::{budget::RetryBudget, connections::ConnectionMeter, load::Tally};
 use crate::model::{BackendId, Live, RouteId, Timestamp};
 
 /// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
@@ -370,6 +370,8 @@ pub struct Meters {
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
+    /// Connections of clients.
+    pub connections: Arc<ConnectionMeter>,
 }
 
 impl Meters {

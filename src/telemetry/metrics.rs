@@ -10,9 +10,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot},
+    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot, Timestamp},
     signals::{
         budget::RetryBudget,
+        connections::ConnectionMeter,
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
@@ -25,6 +26,10 @@ use crate::{
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// Counters of clients' connections.
+    pub connections: Arc<ConnectionMeter>,
+    /// When each certificate ceases to be valid, by its file.
+    pub certificates: Vec<(String, Timestamp)>,
     /// What second attempts each route may have.
     pub budgets: Vec<(RouteId, Arc<RetryBudget>)>,
     /// The last snapshot and decision of every route.
@@ -123,6 +128,7 @@ fn with<'a>(mut labels: Labels<'a>, name: &'static str, value: &'a str) -> Label
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
         self.encode_traffic(&mut encoder)?;
+        self.encode_connections(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
         self.encode_load(&mut encoder)?;
         self.encode_prices(&mut encoder)?;
@@ -197,6 +203,27 @@ impl View {
         let mut paused = family(encoder, "tradewind_backend_paused", help, MetricType::Gauge)?;
         for (key, meter) in self.backends_only() {
             paused.gauge(name(key), f64::from(u8::from(meter.is_paused())))?;
+        }
+        Ok(())
+    }
+
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let meter = &self.connections;
+        family(encoder, "tradewind_connections", "Connections of clients that are open", MetricType::Gauge)?
+            .gauge(vec![], meter.open() as f64)?;
+        family(encoder, "tradewind_connections_accepted", "Connections of clients", MetricType::Counter)?
+            .counter(vec![], meter.accepted())?;
+        let help = "Connections of clients that were refused or ended here, by reason";
+        let mut turned_away =
+            family(encoder, "tradewind_connections_turned_away", help, MetricType::Counter)?;
+        for (why, count) in meter.turned_away() {
+            turned_away.counter(vec![("reason", why.as_str())], count)?;
+        }
+        let help = "When the certificate in the file ceases to be valid";
+        let name = "tradewind_certificate_expiry_timestamp_seconds";
+        let mut expiry = family(encoder, name, help, MetricType::Gauge)?;
+        for (file, at) in &self.certificates {
+            expiry.gauge(vec![("file", file)], at.as_second() as f64)?;
         }
         Ok(())
     }

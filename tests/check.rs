@@ -13,6 +13,8 @@ mod costs;
 mod ejection;
 #[path = "check/limits.rs"]
 mod limits;
+#[path = "check/listen.rs"]
+mod listen;
 #[path = "check/load.rs"]
 mod load;
 #[path = "check/models.rs"]
@@ -536,7 +538,7 @@ keep_warm = 0.05
     assert_eq!(settings.admin.tokens[0].secret.expose(), "hunter2");
     assert_eq!(settings.admin.tokens[1].secret.expose(), env!("CARGO_MANIFEST_DIR"));
     assert_eq!(settings.admin.tls.as_ref().expect("TLS is on").key, dir.path().join("tls.key"));
-    assert_eq!(settings.backends[0].ca, [key.cert.der().to_vec()]);
+    assert_eq!(settings.backends[0].tls.ca, [key.cert.der().to_vec()]);
     let shown = format!("{settings:?} {:#}", settings.redacted_json());
     assert!(!shown.contains("hunter2"), "{shown}");
     let document = settings.redacted_json();

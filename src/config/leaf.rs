@@ -11,7 +11,7 @@ use serde::{
     ser::SerializeMap,
 };
 
-pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerUrl, ServiceUrl};
+pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerName, ServerUrl, ServiceUrl};
 
 use crate::model::{
     BackendId, Endpoint, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
@@ -183,6 +183,7 @@ formats!(
     ProbePath,
     LoadPlace,
     ServerUrl,
+    ServerName,
     HostPattern,
     PathPattern,
     ModelPattern,

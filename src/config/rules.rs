@@ -169,22 +169,32 @@ impl Rules<'_, '_> {
         }
     }
 
-    /// A certificate and its key, and the files that they are in.
-    fn key_pair(&mut self, path: &[&str], cert: &str, key: &str) -> (Tls, Option<KeyPair>) {
+    /// A certificate and its key, and the files that they are in: under the keys `cert` and `key` of a table.
+    fn key_pair(&mut self, table: &[&str], cert: &str, key: &str) -> (Tls, Option<KeyPair>) {
+        self.key_pair_at(&[table, &["cert"]].concat(), &[table, &["key"]].concat(), cert, key)
+    }
+
+    fn key_pair_at(
+        &mut self,
+        cert_path: &[&str],
+        key_path: &[&str],
+        cert: &str,
+        key: &str,
+    ) -> (Tls, Option<KeyPair>) {
         let files = Tls { cert: self.file(cert), key: self.file(key) };
         match files::key_pair(cert, &files.cert, &files.key) {
             Ok(pair) => {
                 if pair.expires < Timestamp::now() {
                     let problem = format!("the certificate in `{cert}` has expired at {}", pair.expires);
-                    self.warn(&[path, &["cert"]].concat(), &problem, Some("renew it".into()));
+                    self.warn(cert_path, &problem, Some("renew it".into()));
                 }
                 return (files, Some(pair));
             }
-            Err(BadPair::Key(problem)) => self.file_error(&[path, &["key"]].concat(), key, &problem),
+            Err(BadPair::Key(problem)) => self.file_error(key_path, key, &problem),
             Err(BadPair::Certificate(problem)) => {
-                self.file_error(&[path, &["cert"]].concat(), cert, &problem);
+                self.file_error(cert_path, cert, &problem);
                 if let Err(problem) = files::open(&files.key) {
-                    self.file_error(&[path, &["key"]].concat(), key, &problem);
+                    self.file_error(key_path, key, &problem);
                 }
             }
         }

@@ -22,7 +22,7 @@ pub mod units;
 pub mod words;
 
 pub use backend::{
-    Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,
+    Accelerator, Backend, BackendTls, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,
     MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};

@@ -202,6 +202,13 @@ impl Tradewind {
         &self.dir
     }
 
+    /// The address for TLS; the configuration must have one.
+    pub fn https(&self) -> SocketAddr {
+        let text = self.log();
+        let address = text.lines().find_map(|line| line.split_once(" https=")?.1.split(' ').next()?.parse().ok());
+        address.unwrap_or_else(|| panic!("it has no address for TLS:\n{text}"))
+    }
+
     /// A client with a connection of its own to the front door.
     pub fn client(&self) -> Client {
         Client::new(self.http)
@@ -316,6 +323,38 @@ pub fn run_to_the_end(dir: &Path) -> (Option<i32>, String) {
     let (mut child, log) = spawn(dir);
     let status = until("it ends", || child.try_wait().expect("its status can be asked for"));
     (status.code(), log.text())
+}
+
+/// What curl did.
+pub struct Curled {
+    /// Its exit code; 0 for an answer, whichever.
+    pub code: i32,
+    /// Of the answer; 0 for none.
+    pub status: u16,
+    pub http_version: String,
+    pub body: String,
+}
+
+/// Runs curl, which must be there. It asks nobody but `url`, and waits no longer than the deadline.
+pub fn curl(args: &[&str], url: &str) -> Curled {
+    let seconds = DEADLINE.as_secs().to_string();
+    let output = Command::new("curl")
+        .args(["--silent", "--noproxy", "*", "--max-time", &seconds])
+        .args(["--write-out", "\n%{http_code} %{http_version}"])
+        .args(args)
+        .arg(url)
+        .stdin(Stdio::null())
+        .output()
+        .expect("there is curl");
+    let text = stdout(&output);
+    let (body, end) = text.rsplit_once('\n').unwrap_or_default();
+    let (status, http_version) = end.split_once(' ').unwrap_or_default();
+    Curled {
+        code: output.status.code().unwrap_or(-1),
+        status: status.parse().unwrap_or(0),
+        http_version: http_version.into(),
+        body: body.into(),
+    }
 }
 
 /// Runs the command line against the admin API at `admin`.

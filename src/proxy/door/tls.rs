@@ -42,7 +42,8 @@ impl Tls {
         };
         let certificates = Certificates::new(&spec.pairs, &provider)?;
         let mut config = builder.with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Without an agreement there is no connection; curl offers 1.0 alone when it is to speak that.
+        config.alpn_protocols = [&b"h2"[..], b"http/1.1", b"http/1.0"].map(<[u8]>::to_vec).into();
         config.ticketer = tickets(spec, before)?;
         Ok(Tls { spec: spec.clone(), config: Arc::new(config) })
     }

@@ -29,7 +29,7 @@ impl Target {
     /// May read the system's certificates: call it where blocking is allowed.
     pub(super) fn new(backend: &Backend) -> Target {
         Target {
-            client: Client::new(&backend.endpoint, backend.protocol, &backend.ca, backend.probe.timeout),
+            client: Client::new(&backend.endpoint, backend.protocol, &backend.tls, backend.probe.timeout),
             path: backend.probe.path.clone(),
         }
     }

@@ -4,13 +4,14 @@
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
-//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
+//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor) and `scribe.rs` (what is written to
 //! disk).
 
 mod accounts;
 mod board;
 mod brain;
 mod desk;
+pub mod handover;
 mod notices;
 mod preview;
 mod reload;

@@ -67,6 +67,7 @@ fn an_http2_preface_that_does_not_come_is_given_up() {
         stream.write_all(part).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 0);
     }
+    assert_eq!(turned_away(&tradewind, "slow"), 2.0);
 }
 
 #[test]
@@ -223,4 +224,23 @@ fn clients_that_use_their_connections_lose_no_request_when_it_stops() {
         client.join().expect("it lost nothing");
     }
     eventually("it ends", || tradewind.ended().is_some());
+}
+
+#[test]
+fn a_connection_that_speaks_another_protocol_may_be_silent() {
+    let backend = Backend::serving("a", |call| {
+        call.raw(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")?;
+        pause(Duration::from_millis(2500));
+        call.raw(b"late")?;
+        call.cut()
+    });
+    let tradewind = Tradewind::start(&Config::new(&[(&backend, 1.0)]).listen("silence_timeout = \"1s\""));
+    let mut stream = connect(tradewind.http).unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        .unwrap();
+    let mut all = String::new();
+    // How it ends is not of interest.
+    let _ = stream.read_to_string(&mut all);
+    assert!(all.starts_with("HTTP/1.1 101") && all.ends_with("late"), "{all}");
 }

@@ -122,9 +122,14 @@ pub fn command(dir: &Path) -> Command {
 }
 
 fn spawn(dir: &Path) -> (Child, Log) {
+    spawn_with(dir, &[])
+}
+
+fn spawn_with(dir: &Path, more: &[&str]) -> (Child, Log) {
     let mut child = command(dir)
         .args(["run", "--config"])
         .arg(dir.join("t.toml"))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -170,6 +175,20 @@ impl Tradewind {
         (self.child, self.log) = spawn(&self.dir);
         (self.http, self.admin) = until("it serves again", || addresses(&self.log));
         eventually("it is ready again", || self.get("/readyz").is_ok_and(|answer| answer.status == 200));
+    }
+
+    /// Starts a process that takes over from this one, and waits until it serves. Gives the old one, which is no longer ours.
+    pub fn upgrade(&mut self) -> Child {
+        let (mut child, log) = spawn_with(&self.dir, &["--upgrade"]);
+        (self.http, self.admin) = until("the successor serves", || {
+            let ended = child.try_wait().expect("its status can be asked for");
+            assert!(ended.is_none(), "it ended with {ended:?}:\n{}\n{}", log.text(), self.log.text());
+            addresses(&log)
+        });
+        self.log = log;
+        let old = std::mem::replace(&mut self.child, child);
+        eventually("it is ready", || self.get("/readyz").is_ok_and(|answer| answer.status == 200));
+        old
     }
 
     /// SIGKILL.
@@ -320,7 +339,12 @@ impl Drop for Tradewind {
 
 /// A `run` that is expected to end by itself: its exit code and what it said.
 pub fn run_to_the_end(dir: &Path) -> (Option<i32>, String) {
-    let (mut child, log) = spawn(dir);
+    run_to_the_end_with(dir, &[])
+}
+
+/// As [`run_to_the_end`], with more options.
+pub fn run_to_the_end_with(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let (mut child, log) = spawn_with(dir, more);
     let status = until("it ends", || child.try_wait().expect("its status can be asked for"));
     (status.code(), log.text())
 }

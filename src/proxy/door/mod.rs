@@ -144,7 +144,9 @@ impl Reception {
         let socket = Socket::new(tcp, place, limits.silence_timeout);
         let this = self.clone();
         tokio::spawn(async move {
-            let connection = match timeout(limits.header_timeout, this.begin(socket, peer, scheme, &limits)).await {
+            // In a box, because a handshake needs far more room than what follows it.
+            let begun = Box::pin(this.begin(socket, peer, scheme, &limits));
+            let connection = match timeout(limits.header_timeout, begun).await {
                 Ok(connection) => connection,
                 Err(_) => {
                     this.door.meter.turn_away(TurnedAway::Slow);

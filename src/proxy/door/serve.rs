@@ -163,9 +163,13 @@ impl Patience<'_> {
             }
             Ok(Some(maybe))
         };
-        timeout(self.limits.header_timeout, looking).await.unwrap_or_else(|_| {
-            Err(io::ErrorKind::TimedOut.into())
-        })
+        match timeout(self.limits.header_timeout, looking).await {
+            Ok(http2) => http2,
+            Err(_) => {
+                connection.place().turn_away(TurnedAway::Slow);
+                Ok(None)
+            }
+        }
     }
 
     /// Waits for the next request.

@@ -85,7 +85,7 @@ fn unknown_keys() {
     "#);
     assert_snapshot!(with("region", "zzz = 1\nregion"), @"
     t.toml:6:1: error: backends.a: unknown key `zzz`
-        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
+        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `server_name`, `client_cert`, `client_key`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
     ");
     assert_snapshot!(with("[routes.chat]", "[route.chat]"), @r#"
     t.toml:15:2: error: unknown key `route`

@@ -63,7 +63,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
     for (index, certificate) in certificates.iter().enumerate() {
         X509Certificate::from_der(certificate)
-            .map_err(|error| format!("its certificate {} cannot be read: {error}", index + 1))?;
+            .map_err(|_| format!("its certificate {} is none (X.509)", index + 1))?;
     }
     Ok(certificates)
 }

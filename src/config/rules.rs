@@ -185,7 +185,7 @@ impl Rules<'_, '_> {
         match files::key_pair(cert, &files.cert, &files.key) {
             Ok(pair) => {
                 if pair.expires < Timestamp::now() {
-                    let problem = format!("the certificate in `{cert}` has expired at {}", pair.expires);
+                    let problem = format!("the certificate in `{cert}` expired at {}", pair.expires);
                     self.warn(cert_path, &problem, Some("renew it".into()));
                 }
                 return (files, Some(pair));

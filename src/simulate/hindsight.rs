@@ -307,9 +307,9 @@ impl Contender for Clairvoyant<'_> {
         let favourite = self.schedule.at(scene.tick);
         order.shares.fill(0.0);
         let mut missing = 1.0;
-        for place in 0..order.shares.len() {
+        for (place, wish) in order.wishes.iter_mut().enumerate() {
             let ahead = self.capacity == Capacity::Ahead || self.changes_to(place, scene.tick);
-            if let Wish::Load { planned_rps, .. } = &mut order.wishes[place] {
+            if let Wish::Load { planned_rps, .. } = wish {
                 *planned_rps = if ahead { planned[place] } else { 0.0 };
             }
         }

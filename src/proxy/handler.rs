@@ -17,6 +17,7 @@ use super::{
     context::Context,
     forwarded::{self, Origin},
     incoming::{X_REQUEST_ID, host_of, request_id},
+    strict,
     table::Table,
 };
 use crate::signals::{
@@ -61,6 +62,10 @@ impl ProxyHttp for Handler {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = request_id(session.req_header());
+        if !strict::is_sound(session) {
+            Refusal::BadRequest.answer(session, ctx.request_id(), Connection::Close).await?;
+            return Ok(true);
+        }
         let table = self.table.load_full();
         let refusal = match ctx.find_lane(&table, session).await? {
             None => Refusal::NoRoute,
@@ -100,6 +105,10 @@ impl ProxyHttp for Handler {
             forwarded::introduce(request, origin, &table.common.trust)?;
         }
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        // A whole URL is how clients ask a proxy; what is behind this one is asked for a path.
+        if !matches!(request.raw_path(), [b'/', ..] | b"*") {
+            request.set_uri(request.uri.clone());
+        }
         if ctx.peeked.as_ref().is_some_and(|peeked| peeked.continued) {
             request.remove_header(&header::EXPECT);
         }

@@ -11,10 +11,13 @@ use serde::{
     ser::SerializeMap,
 };
 
-pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerName, ServerUrl, ServiceUrl};
+pub(super) use web::{
+    HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerName, ServerUrl, ServiceUrl,
+};
 
 use crate::model::{
-    BackendId, Endpoint, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
+    BackendId, Endpoint, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Ramp, RouteId, Share,
+    Timestamp,
 };
 
 /// The longest duration accepted. Nothing that Tradewind waits for takes a month; a longer one is a slip of the unit.

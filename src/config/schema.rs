@@ -21,8 +21,8 @@ use super::{
     settings::{LogFormat, Role},
 };
 use crate::model::{
-    BackendId, ClientLimits, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Priority, Ramp, RetryOn, RetrySpec, RouteId,
-    Share,
+    BackendId, ClientLimits, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Priority, Ramp,
+    RetryOn, RetrySpec, RouteId, Share,
 };
 
 const fn seconds(seconds: u64) -> Text<Duration> {

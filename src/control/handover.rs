@@ -19,8 +19,8 @@ use std::{
 use rustix::{
     cmsg_space,
     net::{
-        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-        recvmsg, sendmsg,
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
     },
 };
 use tokio::{
@@ -83,7 +83,9 @@ impl Other {
     /// Waits until the other one says this.
     pub(super) async fn hear(&mut self, word: &str) -> io::Result<()> {
         let mut said = vec![0; word.len() + 1];
-        timeout(ANSWER_WAIT, self.0.read_exact(&mut said)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        timeout(ANSWER_WAIT, self.0.read_exact(&mut said))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         if said == format!("{word}\n").as_bytes() {
             return Ok(());
         }
@@ -104,7 +106,9 @@ impl Predecessor {
     /// When there is none, or it says something else.
     pub async fn at(state_dir: &Path) -> io::Result<Predecessor> {
         let stream = UnixStream::connect(state_dir.join(SOCKET)).await?;
-        let given = timeout(ANSWER_WAIT, receive(&stream)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let given = timeout(ANSWER_WAIT, receive(&stream))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         Ok(Predecessor { other: Other(stream), given })
     }
 
@@ -136,7 +140,8 @@ async fn receive(stream: &UnixStream) -> io::Result<HashMap<String, OwnedFd>> {
         stream.readable().await?;
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
+        let received =
+            recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
         match received.map_err(io::Error::from) {
             Ok(received) => {
                 for message in control.drain() {
@@ -160,14 +165,21 @@ async fn receive(stream: &UnixStream) -> io::Result<HashMap<String, OwnedFd>> {
     }
     let names: Vec<String> = words.map(str::to_owned).collect();
     if names.len() != fds.len() {
-        return Err(io::Error::other(format!("it named {} things and handed over {}", names.len(), fds.len())));
+        return Err(io::Error::other(format!(
+            "it named {} things and handed over {}",
+            names.len(),
+            fds.len()
+        )));
     }
     Ok(names.into_iter().zip(fds).collect())
 }
 
 /// Tells systemd, if it started this, that this process is the service now.
 pub fn tell_service_manager() {
-    use std::os::{linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixDatagram}};
+    use std::os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    };
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let told = || -> io::Result<usize> {
         let bytes = path.as_encoded_bytes();

@@ -196,7 +196,9 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused() {
-        for text in ["", "10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "localhost", "10.0/8"] {
+        for text in
+            ["", "10.0.0.0/33", "10.0.0.1/8", "::/129", "10.0.0.0/", "10.0.0.0/+8", "localhost", "10.0/8"]
+        {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
         assert!("10.0.0.1/8".parse::<Network>().unwrap_err().contains("10.0.0.0/8"));

@@ -22,8 +22,8 @@ pub mod units;
 pub mod words;
 
 pub use backend::{
-    Accelerator, Backend, BackendTls, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,
-    MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
+    Accelerator, Backend, BackendTls, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec,
+    Managed, MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};
 pub use clients::{ClientLimits, KeyPair, Network, TlsSpec, Trust};

@@ -101,7 +101,9 @@ mod tests {
         let host = Some(HeaderValue::from_static("own.example.com"));
         let origin = Origin { peer: Some(peer.parse().unwrap()), host, tls: true };
         introduce(&mut request, origin, trust).unwrap();
-        let text = |(name, value): (&HeaderName, &HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
         let mut all: Vec<_> = request.headers.iter().map(text).collect();
         all.sort();
         all

@@ -74,7 +74,12 @@ pub(super) struct Client {
 
 impl Client {
     /// May read the system's certificates: call it where blocking is allowed.
-    pub(super) fn new(endpoint: &Endpoint, protocol: Protocol, wanted: &BackendTls, timeout: Duration) -> Client {
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        wanted: &BackendTls,
+        timeout: Duration,
+    ) -> Client {
         Client {
             endpoint: endpoint.clone(),
             protocol,

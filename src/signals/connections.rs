@@ -59,7 +59,8 @@ impl ConnectionMeter {
     /// One more is open, unless `max` are.
     pub fn enter(&self, max: u64) -> bool {
         self.accepted.fetch_add(1, Relaxed);
-        let entered = self.open.fetch_update(Relaxed, Relaxed, |open| (open < max).then_some(open + 1)).is_ok();
+        let entered =
+            self.open.fetch_update(Relaxed, Relaxed, |open| (open < max).then_some(open + 1)).is_ok();
         if !entered {
             self.turn_away(TurnedAway::Full);
         }

@@ -10,7 +10,10 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot, Timestamp},
+    model::{
+        BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot,
+        Timestamp,
+    },
     signals::{
         budget::RetryBudget,
         connections::ConnectionMeter,

@@ -14,7 +14,10 @@ fn listen(keys: &str) -> String {
 #[test]
 fn limits_and_trust() {
     assert_eq!(listen("proxy_protocol = true\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]"), "");
-    assert_eq!(listen("max_connections = 1\nmax_connections_per_ip = 1\nhead_max = \"4KiB\"\nheaders_max = 250"), "");
+    assert_eq!(
+        listen("max_connections = 1\nmax_connections_per_ip = 1\nhead_max = \"4KiB\"\nheaders_max = 250"),
+        ""
+    );
     assert_snapshot!(listen("proxy_protocol = true"), @r#"
     t.toml:2:18: error: listen.proxy_protocol: nobody is trusted, so no connection would begin with a PROXY header
         hint: name the load balancers: trusted_proxies = ["10.0.0.0/8"]

@@ -16,7 +16,8 @@ use super::{
 fn telling() -> Backend {
     Backend::serving("a", |call| {
         let of = |name: &str| call.header(name).unwrap_or("none").to_owned();
-        let told = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"].map(of).join("|");
+        let told =
+            ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"].map(of).join("|");
         call.answer(200, &[], told.as_bytes())
     })
 }

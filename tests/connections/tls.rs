@@ -77,8 +77,7 @@ fn client(authority: &Authority) -> Arc<ClientConfig> {
 
 #[test]
 fn a_client_gets_the_certificate_for_the_name_that_it_asks_for() {
-    let (dir, backend, authority) =
-        (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
+    let (dir, backend, authority) = (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
     let dir = dir.path();
     authority.write(dir, "ca.pem");
     authority.write_pair(dir, "a", &["a.test"]);
@@ -129,8 +128,7 @@ fn a_backend_learns_that_the_client_came_over_tls() {
 
 #[test]
 fn an_old_version_is_refused() {
-    let (dir, backend, authority) =
-        (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
+    let (dir, backend, authority) = (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
     authority.write_pair(dir.path(), "a", &["a.test"]);
     let tradewind = start(dir.path(), &backend, ", min_version = \"1.3\"");
     let url = format!("https://{}/", tradewind.https());
@@ -167,8 +165,7 @@ fn clients_show_certificates_where_they_must_and_never_wrong_ones() {
 
 #[test]
 fn a_renewed_certificate_is_taken_up_and_no_connection_ends() {
-    let (dir, backend, authority) =
-        (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
+    let (dir, backend, authority) = (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
     let dir = dir.path();
     // As Kubernetes mounts a secret: the files are links into a directory that is a link itself.
     for version in ["v1", "v2"] {
@@ -213,8 +210,7 @@ fn a_renewed_certificate_is_taken_up_and_no_connection_ends() {
 
 #[test]
 fn sessions_are_resumed_also_after_a_renewal() {
-    let (dir, backend, authority) =
-        (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
+    let (dir, backend, authority) = (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
     authority.write_pair(dir.path(), "a", &["a.test"]);
     let tradewind = start(dir.path(), &backend, "");
     let config = client(&authority);
@@ -233,10 +229,10 @@ fn sessions_are_resumed_also_after_a_renewal() {
 
 #[test]
 fn what_is_no_tls_or_takes_too_long_is_ended_and_counted() {
-    let (dir, backend, authority) =
-        (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
+    let (dir, backend, authority) = (tempfile::tempdir().unwrap(), Backend::named("a"), Authority::new());
     authority.write_pair(dir.path(), "a", &["a.test"]);
-    let https = "https = { addr = \"127.0.0.1:0\", cert = \"a.crt\", key = \"a.key\" }\nheader_timeout = \"300ms\"";
+    let https =
+        "https = { addr = \"127.0.0.1:0\", cert = \"a.crt\", key = \"a.key\" }\nheader_timeout = \"300ms\"";
     let tradewind = Tradewind::start_in(dir.path(), &Config::new(&[(&backend, 1.0)]).listen(https));
     let mut plain = connect(tradewind.https()).unwrap();
     plain.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();

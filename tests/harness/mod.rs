@@ -224,7 +224,8 @@ impl Tradewind {
     /// The address for TLS; the configuration must have one.
     pub fn https(&self) -> SocketAddr {
         let text = self.log();
-        let address = text.lines().find_map(|line| line.split_once(" https=")?.1.split(' ').next()?.parse().ok());
+        let address =
+            text.lines().find_map(|line| line.split_once(" https=")?.1.split(' ').next()?.parse().ok());
         address.unwrap_or_else(|| panic!("it has no address for TLS:\n{text}"))
     }
 

@@ -64,9 +64,9 @@ impl Leaf for ServerName {
     const EXAMPLES: &'static [&'static str] = &["llama.internal.example.com"];
     fn parse(text: &str) -> Result<Self, String> {
         let name = text.to_ascii_lowercase();
-        is_host(&name)
-            .then_some(ServerName(name))
-            .ok_or_else(|| format!("`{text}` is no name in a certificate: expected a DNS name or an IP address"))
+        is_host(&name).then_some(ServerName(name)).ok_or_else(|| {
+            format!("`{text}` is no name in a certificate: expected a DNS name or an IP address")
+        })
     }
     fn show(&self) -> String {
         self.0.clone()

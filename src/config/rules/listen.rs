@@ -63,7 +63,11 @@ impl Rules<'_, '_> {
         let size = written.0.0;
         if !range.contains(&size) {
             let [min, max] = [*range.start(), *range.end()].map(|bytes| ByteSize(bytes).show());
-            self.error(&["listen", key], format!("found {}, expected {min} to {max}", written.0.show()), None);
+            self.error(
+                &["listen", key],
+                format!("found {}, expected {min} to {max}", written.0.show()),
+                None,
+            );
         }
         usize::try_from(size).unwrap_or(usize::MAX)
     }
@@ -91,7 +95,8 @@ impl Rules<'_, '_> {
             files.push(own);
             let Some(pair) = pair else { continue };
             if pair.names.is_empty() {
-                let problem = format!("the certificate in `{}` is for no DNS name: no client gets it", pair.file);
+                let problem =
+                    format!("the certificate in `{}` is for no DNS name: no client gets it", pair.file);
                 self.warn(&[&path[..], &["cert"]].concat(), &problem, None);
             }
             pairs.push(pair);
@@ -106,7 +111,11 @@ impl Rules<'_, '_> {
         let auth = ["listen", "https", "client_auth"];
         if client_ca.is_none() && self.is_written(&auth) {
             let hint = "name the authority of the clients' certificates in `client_ca`";
-            self.error(&auth, "without `client_ca` no client is asked for a certificate".into(), Some(hint.into()));
+            self.error(
+                &auth,
+                "without `client_ca` no client is asked for a certificate".into(),
+                Some(hint.into()),
+            );
         }
         let tls = TlsSpec {
             pairs,

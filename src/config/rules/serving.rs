@@ -19,9 +19,9 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch, HostPattern, LimitSpec, ModelPattern,
-        NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch,
-        Rule, Share, Slo, units::percent,
+        Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch, HostPattern, LimitSpec,
+        ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route,
+        RouteId, RouteMatch, Rule, Share, Slo, units::percent,
     },
 };
 

@@ -16,13 +16,16 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType, l4::socket::SocketAddr as PingoraAddress,
-    raw_connect::ProxyDigest, tls::SslDigest,
+    TimingDigest, UniqueID, UniqueIDType, l4::socket::SocketAddr as PingoraAddress, raw_connect::ProxyDigest,
+    tls::SslDigest,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
-use super::{caps::Place, socket::{Socket, take}};
+use super::{
+    caps::Place,
+    socket::{Socket, take},
+};
 
 /// Less than this waits for more, or for a flush: the head of an answer and a short body go out as one segment.
 const SEGMENT: usize = 1460;
@@ -59,7 +62,8 @@ impl Connection {
     pub(super) fn tls(stream: TlsStream<Socket>, client: SocketAddr) -> Connection {
         let session = stream.get_ref().1;
         let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or_default();
-        let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+        let cipher =
+            session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
         let digest = SslDigest::new(Cow::Borrowed(cipher), Cow::Borrowed(version), None, None, Vec::new());
         Connection::over(Transport::Tls(Box::new(stream)), client, Some(Arc::new(digest)))
     }
@@ -160,7 +164,11 @@ impl Connection {
 }
 
 impl Transport {
-    fn poll_write_vectored(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Transport::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),

@@ -131,12 +131,14 @@ fn client<const LEN: usize>(rest: &[u8], port_at: usize, ip: fn([u8; LEN]) -> Ip
 fn check_extensions(header: &[u8], mut at: usize) -> Result<(), Malformed> {
     while at < header.len() {
         let cut_short = "an extension is cut short";
-        let &[kind, high, low] = header.get(at..at + 3).and_then(|head| head.first_chunk()).ok_or(cut_short)?;
+        let &[kind, high, low] =
+            header.get(at..at + 3).and_then(|head| head.first_chunk()).ok_or(cut_short)?;
         let start = at + 3;
         at = start + usize::from(u16::from_be_bytes([high, low]));
         let value = header.get(start..at).ok_or(cut_short)?;
         if kind == CRC32C {
-            let stated = value.try_into().map(u32::from_be_bytes).map_err(|_| "its checksum has no 4 bytes")?;
+            let stated =
+                value.try_into().map(u32::from_be_bytes).map_err(|_| "its checksum has no 4 bytes")?;
             let zeros = [0; 4];
             let covered = header[..start].iter().chain(&zeros).chain(&header[at..]);
             if crc32c(covered) != stated {

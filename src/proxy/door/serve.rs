@@ -113,12 +113,7 @@ impl Server {
         }
     }
 
-    async fn http1(
-        &self,
-        mut connection: Box<Connection>,
-        mut patience: Patience<'_>,
-        stop: &ShutdownWatch,
-    ) {
+    async fn http1(&self, mut connection: Box<Connection>, mut patience: Patience<'_>, stop: &ShutdownWatch) {
         let mut kept: Option<HttpPersistentSettings> = None;
         loop {
             let head = match patience.request(&mut connection).await {

@@ -86,7 +86,8 @@ impl Certificates {
             let chain = pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
             let key = PrivateKeyDer::try_from(pair.key.clone()).map_err(io::Error::other)?;
             let certified = CertifiedKey::from_der(chain, key, provider);
-            let certified = Arc::new(certified.map_err(|error| io::Error::other(format!("{}: {error}", pair.file)))?);
+            let certified =
+                Arc::new(certified.map_err(|error| io::Error::other(format!("{}: {error}", pair.file)))?);
             default.get_or_insert_with(|| certified.clone());
             for name in &pair.names {
                 by_name.entry(name.clone()).or_default().push(certified.clone());

@@ -217,7 +217,8 @@ async fn what_fails_is_said() {
 async fn certificates_are_verified() {
     let (server, other) =
         (serve(Speaks::Tls(&["h2", "http/1.1"])).await, serve(Speaks::Tls(&["http/1.1"])).await);
-    let stranger = error(backend("https", "localhost", server.port, |b| b.tls.ca = vec![other.ca.clone()])).await;
+    let stranger =
+        error(backend("https", "localhost", server.port, |b| b.tls.ca = vec![other.ca.clone()])).await;
     assert!(stranger.starts_with("TLS handshake: invalid peer certificate"), "{stranger}");
     let garbage =
         error(backend("https", "localhost", server.port, |b| b.tls.ca = vec![b"garbage".to_vec()])).await;

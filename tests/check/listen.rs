@@ -32,7 +32,12 @@ fn limits_and_trust() {
     "#);
     assert_snapshot!(
         listen("header_timeout = \"10ms\"\nsilence_timeout = \"0s\"\nidle_timeout = \"2d\"\nhead_max = \"1KiB\""),
-        @""
+        @"
+    t.toml:2:18: error: listen.header_timeout: found 10ms, expected 100ms to 5m
+    t.toml:3:19: error: listen.silence_timeout: found 0s, expected 1s to 1d
+    t.toml:4:16: error: listen.idle_timeout: found 2d, expected 1s to 1d
+    t.toml:5:12: error: listen.head_max: found 1KiB, expected 4KiB to 1000KiB
+    "
     );
     assert_snapshot!(
         listen("headers_max = 300\nstreams_max = 0"),

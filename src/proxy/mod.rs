@@ -12,6 +12,7 @@ pub mod door;
 mod forwarded;
 pub mod front;
 pub mod gate;
+mod grpc;
 pub mod handler;
 pub mod incoming;
 pub mod matcher;

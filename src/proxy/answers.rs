@@ -118,7 +118,9 @@ impl Refusal {
                 grpc::UNAVAILABLE
             }
             Refusal::Timeout => grpc::DEADLINE_EXCEEDED,
-            Refusal::BadRequest | Refusal::Internal => grpc::INTERNAL,
+            Refusal::BadRequest | Refusal::HeadTooLarge | Refusal::SlowRequest | Refusal::Internal => {
+                grpc::INTERNAL
+            }
         }
     }
 

@@ -7,17 +7,22 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs::{self, File},
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     net::{SocketAddr, TcpListener},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::{SocketAddr as UnixAddress, UnixDatagram},
+    },
     path::Path,
     time::Duration,
 };
 
 use rustix::{
     cmsg_space,
+    io::{FdFlags, fcntl_setfd},
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, recvmsg, sendmsg,
@@ -72,7 +77,7 @@ impl Other {
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
             return Err(io::Error::other("there is too much to hand over"));
         }
-        let sent = sendmsg(&self.0, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::NOSIGNAL)?;
+        let sent = sendmsg(&self.0, &[IoSlice::new(text.as_bytes())], &mut control, SendFlags::empty())?;
         if sent == text.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
@@ -141,7 +146,7 @@ async fn receive(stream: &UnixStream) -> io::Result<HashMap<String, OwnedFd>> {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received =
-            recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC);
+            recvmsg(stream.as_fd(), &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::empty());
         match received.map_err(io::Error::from) {
             Ok(received) => {
                 for message in control.drain() {
@@ -171,28 +176,32 @@ async fn receive(stream: &UnixStream) -> io::Result<HashMap<String, OwnedFd>> {
             fds.len()
         )));
     }
+    for fd in &fds {
+        // No child of this process shall have it.
+        fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    }
     Ok(names.into_iter().zip(fds).collect())
 }
 
 /// Tells systemd, if it started this, that this process is the service now.
 pub fn tell_service_manager() {
-    use std::os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixDatagram},
-    };
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let told = || -> io::Result<usize> {
-        let bytes = path.as_encoded_bytes();
-        let to = match bytes.strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&path)?,
-        };
         let text = format!("READY=1\nMAINPID={}", std::process::id());
-        UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &to)
+        UnixDatagram::unbound()?.send_to_addr(text.as_bytes(), &notify_address(&path)?)
     };
     if let Err(error) = told() {
         tracing::warn!(%error, "the service manager could not be told of this process");
     }
+}
+
+/// A path, or after `@` a name that is in no file system.
+fn notify_address(path: &OsStr) -> io::Result<UnixAddress> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.as_encoded_bytes().strip_prefix(b"@") {
+        return std::os::linux::net::SocketAddrExt::from_abstract_name(name);
+    }
+    UnixAddress::from_pathname(path)
 }
 
 #[cfg(test)]
@@ -200,6 +209,18 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_service_manager_has_a_path_or_a_name() {
+        let path = notify_address(OsStr::new("/run/systemd/notify")).unwrap();
+        assert_eq!(path.as_pathname(), Some(Path::new("/run/systemd/notify")));
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::linux::net::SocketAddrExt;
+            let named = notify_address(OsStr::new("@here")).unwrap();
+            assert_eq!(named.as_abstract_name(), Some(&b"here"[..]));
+        }
+    }
 
     #[tokio::test]
     async fn sockets_arrive_and_are_the_same() {

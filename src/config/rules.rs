@@ -19,9 +19,9 @@ use super::{
     files,
     leaf::{Leaf, Text, show_duration},
     schema::{self, Document},
-    settings::{Admin, Https, Listen, Location, Log, Settings, Tls, Token},
+    settings::{Access, Admin, Https, Listen, Location, Log, Settings, Tls, Token},
 };
-use crate::model::PolicyId;
+use crate::model::{PolicyId, Share};
 
 /// Bounds of `body_peek_max`, in bytes: below the lower one hardly a request would fit; the upper one times a few hundred
 /// requests under way is all the memory of a large machine.
@@ -51,7 +51,7 @@ pub(super) fn settings(
     let prices = rules.prices(&document.prices);
     let tick = document.control.tick.0;
     rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
-    let log = Log { format: document.log.format, level: document.log.level.0.0.clone() };
+    let log = rules.log(&document.log);
     let policies = rules.policies(&document);
     let conditions = rules.conditions(&document);
     let backends = document
@@ -122,7 +122,35 @@ impl Rules<'_, '_> {
             threads: listen.threads,
             expose_routing: listen.expose_routing,
             drain_timeout: listen.drain_timeout.0,
+            count_tokens: listen.count_tokens,
         }
+    }
+
+    fn log(&mut self, log: &schema::Log) -> Log {
+        let access = log.access.as_ref().map(|access| self.access(access));
+        Log { format: log.format, level: log.level.0.0.clone(), access }
+    }
+
+    fn access(&mut self, access: &schema::Access) -> Access {
+        if access.sample.0 == Share::ZERO {
+            let hint = "take `log.access` out to write none";
+            self.error(&["log", "access", "sample"], "found 0%, expected more".into(), Some(hint.into()));
+        }
+        let file = access.file.as_ref().map(|file| (file, self.dir.join(file)));
+        if let Some((written, path)) = &file {
+            let problem = match path.parent() {
+                _ if path.is_dir() => Some("it is a directory"),
+                Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+                    Some("there is no such directory")
+                }
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                let message = format!("the file `{written}`: {problem}");
+                self.error(&["log", "access", "file"], message, Some(PATH_HINT.into()));
+            }
+        }
+        Access { file: file.map(|(_, path)| path), sample: access.sample.0 }
     }
 
     fn admin(&mut self, admin: &schema::Admin) -> Admin {

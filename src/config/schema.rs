@@ -83,6 +83,8 @@ pub(super) struct Listen {
     pub(super) body_peek_max: Text<ByteSize>,
     /// Header in which a client may name the model instead.
     pub(super) model_header: Text<HeaderName>,
+    /// Read in answers how many tokens they took (see usage.md).
+    pub(super) count_tokens: bool,
 }
 
 impl Default for Listen {
@@ -95,6 +97,7 @@ impl Default for Listen {
             drain_timeout: seconds(60),
             body_peek_max: Text(ByteSize(1 << 20)),
             model_header: Text(HeaderName("x-model".into())),
+            count_tokens: true,
         }
     }
 }
@@ -210,11 +213,33 @@ pub(super) struct Log {
     pub(super) format: LogFormat,
     /// Level, or levels by module.
     pub(super) level: Text<LogFilter>,
+    /// Write down each request that has ended, as one JSON object a line (see usage.md).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access: Option<Access>,
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::Text, level: Text(LogFilter("info".into())) }
+        Log { format: LogFormat::Text, level: Text(LogFilter("info".into())), access: None }
+    }
+}
+
+/// Where requests are written down. `{}` for all of them to standard output.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "file": "access.log", "sample": "10%" }]))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Access {
+    /// A file that is appended to, and opened by its name again at a reload (SIGHUP); standard output unless given.
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+    /// Part of the requests that are written down, chosen at random.
+    pub(super) sample: Text<Share>,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access { file: None, sample: Text(Share::ONE) }
     }
 }
 

@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, PolicyId, Route},
+    model::{Backend, Cloud, PolicyId, Route, Share},
     rules::RuleSet,
 };
 
@@ -78,6 +78,8 @@ pub struct Listen {
     pub body_peek_max: usize,
     /// Header in which a client may name the model, in lower case. A valid name.
     pub model_header: String,
+    /// Whether answers are read for the tokens that they took.
+    pub count_tokens: bool,
 }
 
 /// An address served over TLS.
@@ -143,6 +145,17 @@ pub struct Log {
     pub format: LogFormat,
     /// A filter as `tracing-subscriber`'s `EnvFilter` reads it: `info`, `warn,tradewind=debug`. Valid.
     pub level: String,
+    /// Where requests are written down; `None` for nowhere.
+    pub access: Option<Access>,
+}
+
+/// Where requests are written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// A file; `None` for standard output.
+    pub file: Option<PathBuf>,
+    /// Part of them; above 0.
+    pub sample: Share,
 }
 
 /// The form of a log line.

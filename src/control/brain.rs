@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     accounts::{Accounts, RouteTurn},
     lock,
+    rates::Rates,
     savings::{self, Added},
     shadow::{Followed, Shadows},
 };
@@ -101,6 +102,7 @@ pub(super) struct Brain {
     pub(super) memory: Memory,
     windows: HashMap<(RouteId, BackendId), Window>,
     accounts: Accounts,
+    rates: Rates,
 }
 
 /// The outcome of a turn.
@@ -155,6 +157,7 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
+            self.rates.publish(&route.id, &decision, &signals.meters, now);
             let shadows = self.memory.shadows.decide(route, &settings.rules, &snapshot, &before);
             let mut stay = self.memory.stays.remove(&route.id);
             let turn = RouteTurn {
@@ -316,6 +319,7 @@ impl Brain {
             self.memory.shadows.retain(known);
         }
         self.accounts.forget_removed(&settings.routes);
+        self.rates.forget_removed(&settings.routes);
         let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();
         if self.windows.len() > pairs {
             self.windows.retain(|(route, backend), _| {

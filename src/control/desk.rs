@@ -178,6 +178,8 @@ impl Desk for Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            models: self.signals.meters.models(),
+            access_lost: self.access.as_ref().map(|access| access.lost()),
             budgets: self.signals.meters.budgets(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
             prices,

@@ -2,7 +2,7 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
+//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
 //! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
 //! disk).
@@ -13,6 +13,7 @@ mod brain;
 mod desk;
 mod notices;
 mod preview;
+mod rates;
 mod reload;
 mod rules;
 mod savings;
@@ -46,6 +47,7 @@ use crate::{
     proxy::{Common, Publisher},
     record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
+    telemetry::access::AccessLog,
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
@@ -88,6 +90,7 @@ pub struct Control {
     active: ArcSwap<Active>,
     signals: Signals,
     publisher: Publisher,
+    access: Option<Arc<AccessLog>>,
     overrides: Arc<Overrides>,
     journal: Arc<crate::store::Journal>,
     scribe: Scribe,
@@ -146,7 +149,7 @@ impl Control {
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, common(&active.settings));
+            self.publisher.publish(&turn.table, common(&active.settings, self.access.clone()));
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -311,13 +314,15 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings) -> Common {
+fn common(settings: &Settings, access: Option<Arc<AccessLog>>) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
         expose_routing: listen.expose_routing,
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
+        count_tokens: listen.count_tokens,
+        access,
     }
 }
 

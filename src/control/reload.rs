@@ -41,6 +41,8 @@ impl Control {
         let now = Timestamp::now();
         // Before the file is read: a change after this is seen by the watch as a new one.
         *lock(&self.seen) = self.config_path.as_deref().and_then(FileMark::of);
+        // Whatever comes of the rest: whoever moved the file away waits for a new one.
+        self.access.iter().for_each(|access| access.reopen());
         let outcome = self.load_and_take_up();
         match &outcome {
             Ok(generation) => {

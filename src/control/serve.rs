@@ -30,6 +30,7 @@ use crate::{
         traffic::Meters,
     },
     store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
+    telemetry::access::AccessLog,
 };
 
 /// How long start-up waits for the names of backends, and then for their first probes. A backend that answers later joins
@@ -38,6 +39,9 @@ const FIRST_SIGNALS_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a restart waits for its predecessor to let go of the state directory.
 const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the end of the process waits for the last lines of the access log.
+const ACCESS_FLUSH: Duration = Duration::from_secs(2);
 
 /// How often the configuration file is looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,6 +65,14 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("{0}")]
     State(#[from] StoreError),
+    /// The access log cannot be written.
+    #[error("cannot write the access log {} (log.access.file): {cause}", file.display())]
+    Access {
+        /// Where it goes.
+        file: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The request path cannot be started.
     #[error("cannot start serving: {0}")]
     Front(io::Error),
@@ -148,6 +160,9 @@ impl Running {
         control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);
         control.save_notices(true);
+        if let Some(access) = &control.access {
+            access.flush(ACCESS_FLUSH);
+        }
         cut_off
     }
 }
@@ -183,6 +198,13 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
             .inspect_err(|why| tracing::warn!("{MEMORY_BLOB}: {why}; traffic is placed anew"))
             .ok()
     });
+    let access = match &settings.log.access {
+        Some(access) => Some(Arc::new(AccessLog::start(access).map_err(|cause| StartError::Access {
+            file: access.file.clone().unwrap_or_else(|| "standard output".into()),
+            cause,
+        })?)),
+        None => None,
+    };
     let meters = Arc::new(Meters::default());
     let signals = Signals {
         meters: meters.clone(),
@@ -199,6 +221,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         active: ArcSwap::from_pointee(Active { settings, generation: 1 }),
         signals,
         publisher: Publisher::new(meters),
+        access,
         overrides,
         journal: journal.clone(),
         scribe,

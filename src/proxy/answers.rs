@@ -72,6 +72,11 @@ impl Refusal {
         }
     }
 
+    /// Its `code` in the error.
+    pub fn code(self) -> &'static str {
+        self.words().1
+    }
+
     fn body(self) -> Bytes {
         let (kind, code, message) = self.words();
         let error = serde_json::json!({

@@ -15,12 +15,14 @@ use super::{
     body::Peeked,
     gate::Pass,
     incoming::{Incoming, may_name_model, priority},
-    matcher::Found,
+    matcher::{Found, Request as _},
     pick::ATTEMPTS_MAX,
     table::{Alias, Lane, Table, Target},
+    usage,
 };
 use crate::signals::{
     budget::RetryBudget,
+    ledger::ModelLedger,
     traffic::{Meter, RetryReason},
 };
 
@@ -43,6 +45,15 @@ pub struct Context {
     pub(super) peeked: Option<Box<Peeked>>,
     /// The length of the body, if it is sent on with another one.
     pub(super) rewritten: Option<usize>,
+    /// What the requests for its model took; `None` if it asks for none, or its route names none.
+    pub(super) model: Option<Arc<ModelLedger>>,
+    /// Reads the tokens of the answer; on the heap, since only answers of models have it.
+    pub(super) usage: Option<Box<usage::Reader>>,
+}
+
+/// What the requests for its model took.
+fn model_of(lane: &Lane, request: &Incoming<'_>) -> Option<Arc<ModelLedger>> {
+    lane.models.as_ref()?.of(request.model()).cloned()
 }
 
 /// A request at a backend. Counted as under way until it is dropped.
@@ -56,7 +67,7 @@ pub(super) struct Attempt {
     started: Instant,
     /// The backend itself answered with a server error.
     pub(super) failed: bool,
-    first_byte: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
 }
 
 impl Attempt {
@@ -98,6 +109,8 @@ impl Context {
             refusal: None,
             peeked: None,
             rewritten: None,
+            model: None,
+            usage: None,
         }
     }
 
@@ -107,8 +120,12 @@ impl Context {
 
     /// The lane of a request. Its body is read if a model decides, or may have to be replaced.
     pub(super) async fn find_lane(&mut self, table: &Table, session: &mut Session) -> Result<Option<usize>> {
-        let found = match table.matcher.find(&Incoming::new(session.req_header(), &table.common)) {
-            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() => return Ok(Some(lane)),
+        let request = Incoming::new(session.req_header(), &table.common);
+        let found = match table.matcher.find(&request) {
+            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() => {
+                self.model = model_of(&table.lanes[lane], &request);
+                return Ok(Some(lane));
+            }
             None => return Ok(None),
             found => found,
         };
@@ -134,6 +151,7 @@ impl Context {
             Some(Found::Route(lane)) => lane,
             None => return Ok(None),
         };
+        self.model = model_of(&table.lanes[lane], &request);
         if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &table.lanes[lane].aliases)
             && let Some(alias) = peeked.model.as_ref().and_then(|model| aliases.get(&model.name))
         {

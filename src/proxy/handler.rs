@@ -16,6 +16,7 @@ use super::{
     answers::{self, Connection, Refusal},
     context::Context,
     incoming::{X_REQUEST_ID, host_of, request_id},
+    settle::is_events,
     table::Table,
 };
 use crate::signals::{
@@ -34,9 +35,6 @@ const LOAD_REPORT_WISH: HeaderName = HeaderName::from_static(ORCA_REQUEST_HEADER
 
 /// Longest time for which a backend's `Retry-After` keeps requests from it: a slip of the unit must not take it out for hours.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// How the content type of server-sent events begins.
-const SSE: &[u8] = b"text/event-stream";
 
 /// Serves requests by the table.
 pub struct Handler {
@@ -75,6 +73,7 @@ impl ProxyHttp for Handler {
                 Refusal::NothingEligible
             }
         };
+        ctx.refusal = Some(refusal);
         // Answered here, the connection stays usable: what is left of the request's body is read and thrown away.
         refusal.answer(session, ctx.request_id(), Connection::Keep).await?;
         Ok(true)
@@ -152,6 +151,7 @@ impl ProxyHttp for Handler {
         if !response.status.is_success() {
             self.another_try(session, response, ctx)?;
         }
+        ctx.begin_reading(session.req_header(), response);
         if let Some(peeked) = &mut ctx.peeked {
             // No other attempt is made once a backend has answered.
             peeked.forget();
@@ -185,6 +185,9 @@ impl ProxyHttp for Handler {
             && (end_of_stream || body.as_ref().is_some_and(|bytes| !bytes.is_empty()))
         {
             attempt.note_first_byte();
+        }
+        if let (Some(usage), Some(piece)) = (&mut ctx.usage, body) {
+            usage.feed(piece);
         }
         Ok(None)
     }
@@ -291,6 +294,7 @@ impl ProxyHttp for Handler {
             (None, Some(lane)) => lane.refused.finish(&outcome),
             (None, None) => self.table.load().unmatched.finish(&outcome),
         }
+        ctx.settle(&self.table, session, &outcome, e.is_some());
         if let Some(error) = e {
             let (route, backend) = (ctx.lane().map(|l| &l.id), ctx.target().map(|t| &t.id));
             tracing::debug!(%error, ?route, ?backend, code, request_id = ctx.request_id(), "a request failed");
@@ -346,9 +350,7 @@ fn retry_after(response: &ResponseHeader) -> Option<Duration> {
 
 /// Whether one more event can be written to an answer that broke off: it is a stream of events of no stated length.
 fn takes_events(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    kind.len() >= SSE.len()
-        && kind[..SSE.len()].eq_ignore_ascii_case(SSE)
+    is_events(response)
         && !response.headers.contains_key(header::CONTENT_LENGTH)
         && !response.headers.contains_key(header::CONTENT_ENCODING)
 }

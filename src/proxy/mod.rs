@@ -2,7 +2,7 @@
 //! knows no price and no rule.
 //!
 //! Read in this order: [`table`] (what it reads), [`incoming`] (what a request's head says), [`matcher`] (which route), [`peek`]
-//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
+//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`usage`] (how many tokens an answer took), `settle` (what the request came to), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
 //! and threads).
 
 pub mod answers;
@@ -15,8 +15,10 @@ pub mod incoming;
 pub mod matcher;
 pub mod peek;
 pub mod pick;
+mod settle;
 mod sniff;
 pub mod table;
+pub mod usage;
 
 pub use front::{Front, FrontOptions};
 pub use table::{Common, Publisher, Table};

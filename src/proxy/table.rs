@@ -12,17 +12,23 @@ use pingora_core::{
     utils::tls::{WrappedX509, parse_x509},
 };
 
-use super::{gate::Gate, matcher::Matcher, pick::Division};
+use super::{
+    gate::Gate,
+    matcher::{Asked, Matcher},
+    pick::Division,
+};
 use crate::{
     model::{
-        Backend, BackendId, Endpoint, LimitSpec, Priority, Protocol, RetryOn, RetrySpec, RouteId,
-        RoutingTable,
+        Backend, BackendId, Endpoint, LimitSpec, ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route,
+        RouteId, RoutingTable,
     },
     signals::{
         budget::RetryBudget,
+        ledger::{ModelLedger, OTHER_MODELS},
         load::Tally,
         traffic::{Meter, Meters},
     },
+    telemetry::access::AccessLog,
 };
 
 /// Longest wait for a TCP connection. Two SYNs are lost before it ends; a live cluster on another continent answers within
@@ -98,6 +104,35 @@ pub struct Lane {
     pub priority: Priority,
     /// Longest silence of a backend.
     pub silence_timeout: Option<Duration>,
+    /// What requests took, by the models that the configuration names; `None` if it names none.
+    pub models: Option<Models>,
+}
+
+/// Counters by model. Clients name what they like: what the configuration does not name is counted as one.
+#[derive(Debug)]
+pub struct Models {
+    named: AHashMap<String, Arc<ModelLedger>>,
+    other: Arc<ModelLedger>,
+}
+
+impl Models {
+    fn new(route: &Route, meters: &Meters) -> Option<Models> {
+        let exact = route.matches.models.iter().filter_map(|model| match model {
+            ModelPattern::Exact(name) => Some(name),
+            ModelPattern::Prefix(_) => None,
+        });
+        let of = |name: &String| (name.clone(), meters.model(&route.id, name));
+        let named: AHashMap<_, _> = exact.chain(route.aliases.keys()).map(of).collect();
+        (!named.is_empty()).then(|| Models { named, other: meters.model(&route.id, OTHER_MODELS) })
+    }
+
+    /// The counters of a model; `None` if the request asks for none.
+    pub fn of(&self, asked: Asked<'_>) -> Option<&Arc<ModelLedger>> {
+        match asked {
+            Asked::For(name) => Some(self.named.get(name).unwrap_or(&self.other)),
+            Asked::Unknown | Asked::Nothing => None,
+        }
+    }
 }
 
 /// When a request gets another attempt.
@@ -186,6 +221,10 @@ pub struct Common {
     pub body_peek_max: usize,
     /// Header in which a client may name the model.
     pub model_header: HeaderName,
+    /// Whether answers are read for the tokens that they took.
+    pub count_tokens: bool,
+    /// Where requests are written down.
+    pub access: Option<Arc<AccessLog>>,
 }
 
 impl Default for Common {
@@ -194,6 +233,8 @@ impl Default for Common {
             expose_routing: false,
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
+            count_tokens: true,
+            access: None,
         }
     }
 }
@@ -239,6 +280,7 @@ impl Table {
                     priority: entry.route.priority,
                     silence_timeout: entry.route.silence_timeout,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
+                    models: Models::new(&entry.route, meters),
                     id,
                 }
             })

@@ -6,6 +6,7 @@
 //! - [`ejection`]: which backends answer their probes and fail their requests.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`budget`]: how many second attempts there may be.
+//! - [`ledger`]: what requests took, in tokens and dollars.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
 //!
@@ -17,6 +18,7 @@ mod client;
 pub mod ejection;
 #[cfg(test)]
 mod fixture;
+pub mod ledger;
 pub mod load;
 pub mod notices;
 pub mod prices;

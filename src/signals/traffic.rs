@@ -4,7 +4,7 @@
 //! reloaded. The request path holds it by `Arc` from the routing table: no lock, no look-up.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{budget::RetryBudget, load::Tally};
+use super::{
+    budget::RetryBudget,
+    ledger::{Ledger, ModelLedger, Rate},
+    load::Tally,
+};
 use crate::model::{BackendId, Live, RouteId, Timestamp};
 
 /// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
@@ -199,6 +203,10 @@ pub struct Meter {
     pub duration: Histogram,
     /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
     pub first_byte: Histogram,
+    /// What its requests took.
+    pub ledger: Ledger,
+    /// What they cost now.
+    pub rate: Rate,
 }
 
 impl Default for Meter {
@@ -215,6 +223,8 @@ impl Default for Meter {
             bytes_sent: AtomicU64::new(0),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            ledger: Ledger::default(),
+            rate: Rate::default(),
         }
     }
 }
@@ -370,6 +380,7 @@ pub struct Meters {
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
+    models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
 }
 
 impl Meters {
@@ -398,6 +409,24 @@ impl Meters {
         let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<_> = budgets.iter().map(|(id, budget)| (id.clone(), budget.clone())).collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// What the requests of a route for a model took, made when first asked for.
+    pub fn model(&self, route: &RouteId, model: &str) -> Arc<ModelLedger> {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_route = models.entry(route.clone()).or_default();
+        of_route.entry(model.to_owned()).or_insert_with(|| Arc::new(ModelLedger::new(model))).clone()
+    }
+
+    /// What the requests for each model took, sorted by route and model.
+    pub fn models(&self) -> Vec<(RouteId, Arc<ModelLedger>)> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(route, models): (&RouteId, &BTreeMap<String, Arc<ModelLedger>>)| {
+            models.values().map(|model| (route.clone(), model.clone())).collect::<Vec<_>>()
+        };
+        let mut list: Vec<_> = models.iter().flat_map(of).collect();
+        list.sort_by(|a, b| (&a.0, &a.1.model).cmp(&(&b.0, &b.1.model)));
         list
     }
 

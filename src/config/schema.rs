@@ -4,6 +4,7 @@
 mod backend;
 mod policy;
 mod prices;
+mod tenant;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,6 +16,7 @@ pub(super) use backend::{
 };
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
+pub(super) use tenant::{Authentication, Key, Tenant};
 
 use super::{
     leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, Text},
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::model::{
     BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Priority, Ramp, RetryOn, RetrySpec, RouteId,
-    Share,
+    Share, TenantId,
 };
 
 const fn seconds(seconds: u64) -> Text<Duration> {
@@ -56,6 +58,8 @@ pub(super) struct Document {
     pub(super) backends: Named<BackendId, Backend>,
     /// One table for each class of requests.
     pub(super) routes: Named<RouteId, Route>,
+    /// One table for each one who may send requests, if `listen.authentication` is required.
+    pub(super) tenants: Named<TenantId, Tenant>,
     /// Ways of choosing among backends. The policy `default` is there even if it is not written.
     pub(super) policies: Named<PolicyId, Policy>,
 }
@@ -83,6 +87,8 @@ pub(super) struct Listen {
     pub(super) body_peek_max: Text<ByteSize>,
     /// Header in which a client may name the model instead.
     pub(super) model_header: Text<HeaderName>,
+    /// Whether requests need the key of a tenant, as `Authorization: Bearer KEY`, `x-api-key` or `api-key`.
+    pub(super) authentication: Authentication,
     /// Read in answers how many tokens they took (see usage.md).
     pub(super) count_tokens: bool,
 }
@@ -97,6 +103,7 @@ impl Default for Listen {
             drain_timeout: seconds(60),
             body_peek_max: Text(ByteSize(1 << 20)),
             model_header: Text(HeaderName("x-model".into())),
+            authentication: Authentication::Off,
             count_tokens: true,
         }
     }

@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, PolicyId, Route, Share},
+    model::{Backend, Cloud, PolicyId, Route, Share, Tenant},
     rules::RuleSet,
 };
 
@@ -38,8 +38,12 @@ pub struct Settings {
     pub backends: Vec<Arc<Backend>>,
     /// Routes in the order of the file. Routes of the same policy share it.
     pub routes: Vec<Arc<Route>>,
+    /// Everyone who may send requests; `None` if all may.
+    pub tenants: Option<Vec<Arc<Tenant>>>,
     /// The rules of the policies that have some.
     pub rules: HashMap<PolicyId, RuleSet>,
+    /// Files that hold secrets which a reload takes up.
+    pub watched: Vec<PathBuf>,
     /// What [`Settings::redacted_json`] gives.
     pub effective: Arc<serde_json::Value>,
 }

@@ -179,6 +179,7 @@ impl Desk for Control {
             load: load.collect(),
             meters: self.signals.meters.all(),
             models: self.signals.meters.models(),
+            tenants: self.signals.meters.tenants(),
             access_lost: self.access.as_ref().map(|access| access.lost()),
             budgets: self.signals.meters.budgets(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),

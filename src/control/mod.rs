@@ -44,14 +44,15 @@ use crate::{
         Timestamp,
     },
     policy::explain,
-    proxy::{Common, Publisher},
+    proxy::{Common, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
+    signals::traffic::Meters,
     store::{EntryKind, JournalEntry, Overrides},
     telemetry::access::AccessLog,
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
-use reload::{Feed, FileMark};
+use reload::{Feed, Seen};
 use scribe::{Note, Scribe};
 use trends::Trends;
 
@@ -60,6 +61,9 @@ const MEMORY_BLOB: &str = "policy.json";
 
 /// Blob in which the last good prices outlive a restart.
 pub(crate) const PRICES_BLOB: &str = "prices.json";
+
+/// Blob in which what tenants have spent outlives a restart.
+const TENANTS_BLOB: &str = "tenants.json";
 
 /// A reason that changes without a move is journaled at most so often for each route: prices that hover around a threshold
 /// must not fill the journal.
@@ -101,8 +105,8 @@ pub struct Control {
     intake: Mutex<Intake>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
-    /// The configuration file as it was when it was last read.
-    seen: Mutex<Option<FileMark>>,
+    /// The configuration file, and those with secrets that it names, as they were when they were last read.
+    seen: Mutex<Seen>,
     was_ready: AtomicBool,
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
@@ -149,7 +153,8 @@ impl Control {
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, common(&active.settings, self.access.clone()));
+            self.publisher
+                .publish(&turn.table, common(&active.settings, &self.signals.meters, self.access.clone()));
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -158,6 +163,9 @@ impl Control {
         let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
         if moved || due {
             self.save_memory(brain);
+        }
+        if due {
+            self.save_tenants(&active.settings, now);
         }
         let revision = lock(&self.signals.book).revision();
         if due || self.saved_prices.swap(revision, Relaxed) != revision {
@@ -307,6 +315,17 @@ impl Control {
         }
     }
 
+    /// What tenants have spent of their budgets.
+    fn save_tenants(&self, settings: &Settings, now: Timestamp) {
+        if settings.tenants.is_none() {
+            return;
+        }
+        match serde_json::to_vec(&self.signals.meters.saved_tenants(now)) {
+            Ok(bytes) => self.scribe.note(Note::Blob { name: TENANTS_BLOB, bytes }),
+            Err(error) => tracing::error!(%error, "what tenants have spent could not be written down"),
+        }
+    }
+
     /// Readiness goes down; traffic goes on.
     fn start_draining(&self) {
         self.draining.store(true, Relaxed);
@@ -314,7 +333,7 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings, access: Option<Arc<AccessLog>>) -> Common {
+fn common(settings: &Settings, meters: &Meters, access: Option<Arc<AccessLog>>) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
@@ -322,6 +341,7 @@ fn common(settings: &Settings, access: Option<Arc<AccessLog>>) -> Common {
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
         count_tokens: listen.count_tokens,
+        guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, meters))),
         access,
     }
 }

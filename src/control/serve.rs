@@ -13,11 +13,11 @@ use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told, board,
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, TENANTS_BLOB, Told, board,
     brain::{Brain, Signals},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
-    reload::FileMark,
+    reload::Seen,
     scribe::Scribe,
 };
 use crate::{
@@ -43,7 +43,7 @@ const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for the last lines of the access log.
 const ACCESS_FLUSH: Duration = Duration::from_secs(2);
 
-/// How often the configuration file is looked at for a change.
+/// How often the configuration file and secrets are looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Turns that signals wake the loop for are at least this far apart, so that a flapping name does not make it spin.
@@ -126,8 +126,8 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
         tokio::spawn(wakes(control.clone(), stopped.clone())),
         tokio::spawn(serve_admin(control.clone(), admin_socket, stopped.clone())),
     ];
-    if let Some(path) = &control.config_path {
-        tasks.push(tokio::spawn(watch_file(control.clone(), path.clone(), stopped)));
+    if control.config_path.is_some() {
+        tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
     }
     let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
     control.note(Timestamp::now(), EntryKind::Process, None, body);
@@ -160,6 +160,7 @@ impl Running {
         control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);
         control.save_notices(true);
+        control.save_tenants(&control.active.load().settings, now);
         if let Some(access) = &control.access {
             access.flush(ACCESS_FLUSH);
         }
@@ -178,7 +179,7 @@ fn cores() -> usize {
 /// Opens what outlives a restart and puts the parts together. Nothing runs yet.
 async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Control, StartError> {
     let now = Timestamp::now();
-    let seen = config_path.as_deref().and_then(FileMark::of);
+    let seen = Seen::of(config_path.iter().chain(&settings.watched));
     let dir = Arc::new(open_state_dir(&settings.state_dir).await?);
     let blobs: Arc<dyn Blobs> = dir.clone();
     let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
@@ -206,6 +207,12 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         None => None,
     };
     let meters = Arc::new(Meters::default());
+    if let Some(text) = read_blob(&*blobs, TENANTS_BLOB) {
+        match serde_json::from_str(&text) {
+            Ok(saved) => meters.restore_tenants(&saved),
+            Err(why) => tracing::warn!("{TENANTS_BLOB}: {why}; what tenants have spent is counted anew"),
+        }
+    }
     let signals = Signals {
         meters: meters.clone(),
         probes: ProbeBoard::new(),
@@ -319,16 +326,14 @@ async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: wa
     }
 }
 
-/// Reloads when the file changes, also by a swapped symbolic link as Kubernetes does it.
-async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Receiver<bool>) {
+/// Reloads when the configuration or a secret changes, also by a swapped symbolic link as Kubernetes does it.
+async fn watch_files(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(FILE_WATCH_INTERVAL) => {}
         }
-        let mark = FileMark::of(&path);
-        // A file that is missing for a moment is being replaced.
-        if mark.is_none() || mark == *lock(&control.seen) {
+        if !lock(&control.seen).has_changed() {
             continue;
         }
         let reloading = control.clone();

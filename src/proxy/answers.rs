@@ -8,6 +8,8 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::tenant::Guest;
+
 /// When to come back if no backend may serve, in seconds: about the time a restarted pod or a probe needs.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -33,6 +35,18 @@ pub enum Refusal {
     BadRequest,
     /// A fault of Tradewind's own.
     Internal,
+    /// No tenant has the key of the request, or it has none.
+    Unauthorized,
+    /// The tenant may not use the route.
+    RouteDenied,
+    /// The tenant may not ask for the model.
+    ModelDenied,
+    /// The tenant has sent as many requests as it may.
+    RequestsSpent,
+    /// The tenant has used as many tokens as it may.
+    TokensSpent,
+    /// The tenant has spent what it may.
+    BudgetSpent,
 }
 
 impl Refusal {
@@ -45,6 +59,9 @@ impl Refusal {
             Refusal::Timeout => 504,
             Refusal::BadRequest => 400,
             Refusal::Internal => 500,
+            Refusal::Unauthorized => 401,
+            Refusal::RouteDenied | Refusal::ModelDenied => 403,
+            Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent => 429,
         }
     }
 
@@ -69,6 +86,37 @@ impl Refusal {
             Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
             Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
             Refusal::Internal => ("server_error", "internal_error", "The request could not be handled."),
+            // Types and codes from here on are those of OpenAI where it has one.
+            Refusal::Unauthorized => (
+                "invalid_request_error",
+                "invalid_api_key",
+                "This request carries no valid API key. Send one as Authorization: Bearer KEY.",
+            ),
+            Refusal::RouteDenied => (
+                "invalid_request_error",
+                "route_not_allowed",
+                "This API key may not be used for this address.",
+            ),
+            Refusal::ModelDenied => (
+                "invalid_request_error",
+                "model_not_allowed",
+                "This API key may not be used for this model, or the request names none that can be read.",
+            ),
+            Refusal::RequestsSpent => (
+                "requests",
+                "rate_limit_exceeded",
+                "Rate limit reached for requests. Try again after the time in Retry-After.",
+            ),
+            Refusal::TokensSpent => (
+                "tokens",
+                "rate_limit_exceeded",
+                "Rate limit reached for tokens. Try again after the time in Retry-After.",
+            ),
+            Refusal::BudgetSpent => (
+                "insufficient_quota",
+                "insufficient_quota",
+                "The budget of this API key is used up. It can be used again after the time in Retry-After.",
+            ),
         }
     }
 
@@ -91,6 +139,21 @@ impl Refusal {
     /// # Errors
     /// When the client cannot be written to.
     pub async fn answer(self, session: &mut Session, request_id: &str, connection: Connection) -> Result<()> {
+        self.answer_to(session, request_id, connection, None, None).await
+    }
+
+    /// As [`Refusal::answer`]; tells a guest what it has left, and how long to wait.
+    ///
+    /// # Errors
+    /// When the client cannot be written to.
+    pub async fn answer_to(
+        self,
+        session: &mut Session,
+        request_id: &str,
+        connection: Connection,
+        guest: Option<&Guest>,
+        wait: Option<Duration>,
+    ) -> Result<()> {
         let body = self.body();
         let mut header = ResponseHeader::build(self.status(), Some(5))?;
         header.insert_header("content-type", "application/json")?;
@@ -98,6 +161,19 @@ impl Refusal {
         header.insert_header("x-request-id", request_id)?;
         if matches!(self, Refusal::NothingEligible | Refusal::Overloaded) {
             header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
+        }
+        if self == Refusal::Unauthorized {
+            header.insert_header("www-authenticate", "Bearer")?;
+        }
+        if let Some(wait) = wait {
+            header.insert_header("retry-after", wait.as_secs() + u64::from(wait.subsec_nanos() > 0))?;
+        }
+        if self == Refusal::BudgetSpent {
+            // Its SDKs try again after every 429 that does not say so.
+            header.insert_header("x-should-retry", "false")?;
+        }
+        if let Some(guest) = guest {
+            guest.tell(&mut header)?;
         }
         let downstream = session.as_downstream_mut();
         downstream.set_close_on_response_before_downstream_finish(false);

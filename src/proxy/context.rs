@@ -18,6 +18,7 @@ use super::{
     matcher::{Found, Request as _},
     pick::ATTEMPTS_MAX,
     table::{Alias, Lane, Table, Target},
+    tenant::Guest,
     usage,
 };
 use crate::signals::{
@@ -47,6 +48,8 @@ pub struct Context {
     pub(super) rewritten: Option<usize>,
     /// What the requests for its model took; `None` if it asks for none, or its route names none.
     pub(super) model: Option<Arc<ModelLedger>>,
+    /// Who asks, where that is known.
+    pub(super) guest: Option<Arc<Guest>>,
     /// Reads the tokens of the answer; on the heap, since only answers of models have it.
     pub(super) usage: Option<Box<usage::Reader>>,
 }
@@ -110,6 +113,7 @@ impl Context {
             peeked: None,
             rewritten: None,
             model: None,
+            guest: None,
             usage: None,
         }
     }
@@ -118,11 +122,16 @@ impl Context {
         self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
     }
 
-    /// The lane of a request. Its body is read if a model decides, or may have to be replaced.
-    pub(super) async fn find_lane(&mut self, table: &Table, session: &mut Session) -> Result<Option<usize>> {
+    /// The lane of a request. Its body is read if a model decides, may have to be replaced, or must be known in any case.
+    pub(super) async fn find_lane(
+        &mut self,
+        table: &Table,
+        session: &mut Session,
+        must_know: bool,
+    ) -> Result<Option<usize>> {
         let request = Incoming::new(session.req_header(), &table.common);
         let found = match table.matcher.find(&request) {
-            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() => {
+            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() && !must_know => {
                 self.model = model_of(&table.lanes[lane], &request);
                 return Ok(Some(lane));
             }
@@ -152,12 +161,16 @@ impl Context {
             None => return Ok(None),
         };
         self.model = model_of(&table.lanes[lane], &request);
-        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &table.lanes[lane].aliases)
+        Ok(Some(lane))
+    }
+
+    /// Replaces the model in the body by the name that backends know.
+    pub(super) fn apply_alias(&mut self, lane: &Lane) {
+        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &lane.aliases)
             && let Some(alias) = peeked.model.as_ref().and_then(|model| aliases.get(&model.name))
         {
             self.rewritten = peeked.rewrite(&alias.json);
         }
-        Ok(Some(lane))
     }
 
     pub(super) fn target(&self) -> Option<&Target> {

@@ -18,6 +18,7 @@ use super::{
     incoming::{X_REQUEST_ID, host_of, request_id},
     settle::is_events,
     table::Table,
+    tenant::CREDENTIALS,
 };
 use crate::signals::{
     load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
@@ -61,21 +62,15 @@ impl ProxyHttp for Handler {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = request_id(session.req_header());
-        let table = self.table.load_full();
-        let refusal = match ctx.find_lane(&table, session).await? {
-            None => Refusal::NoRoute,
-            Some(lane) => {
-                ctx.position = table.lanes[lane].division.next_position();
-                ctx.found = Some((table, lane));
-                if ctx.next_target().is_some() {
-                    return Ok(false);
-                }
-                Refusal::NothingEligible
-            }
+        let (refusal, wait) = match ctx.receive(self.table.load_full(), session).await? {
+            Ok(()) if ctx.next_target().is_some() => return Ok(false),
+            Ok(()) => (Refusal::NothingEligible, None),
+            Err(refused) => refused,
         };
         ctx.refusal = Some(refusal);
         // Answered here, the connection stays usable: what is left of the request's body is read and thrown away.
-        refusal.answer(session, ctx.request_id(), Connection::Keep).await?;
+        let guest = ctx.guest.as_deref();
+        refusal.answer_to(session, ctx.request_id(), Connection::Keep, guest, wait).await?;
         Ok(true)
     }
 
@@ -114,6 +109,9 @@ impl ProxyHttp for Handler {
         }
         ctx.rename_model(request)?;
         if let Some(target) = ctx.target() {
+            if target.strips_credentials {
+                CREDENTIALS.iter().for_each(|name| drop(request.remove_header(name)));
+            }
             request.insert_header(header::HOST, target.authority.clone())?;
             if target.tally.is_some() {
                 request.insert_header(LOAD_REPORT_WISH, HeaderValue::from_static("TEXT"))?;
@@ -165,6 +163,9 @@ impl ProxyHttp for Handler {
             response.remove_header(&LOAD_REPORT_BIN);
         }
         response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        if let Some(guest) = &ctx.guest {
+            guest.tell(response)?;
+        }
         let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.common.expose_routing);
         if exposed && let Some(target) = ctx.target() {
             response.insert_header(X_TRADEWIND_BACKEND, target.id_header.clone())?;

@@ -63,6 +63,9 @@ impl Context {
             if let Some(model) = &self.model {
                 model.ledger.add(tokens.as_ref(), usd);
             }
+            if let Some(guest) = &self.guest {
+                guest.settle(tokens.as_ref(), usd);
+            }
         }
         let access = match &self.found {
             Some((table, _)) => table.common.access.clone(),
@@ -88,6 +91,7 @@ impl Context {
             time: Timestamp::now(),
             request_id: self.request_id().to_owned(),
             client: client.map(|client| client.ip()),
+            tenant: self.guest.as_ref().map(|guest| guest.tenant.id.clone()),
             method: head.method.as_str().to_owned(),
             path: Entry::path_of(head.uri.path()),
             protocol: match session.is_http2() {

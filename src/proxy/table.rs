@@ -16,11 +16,12 @@ use super::{
     gate::Gate,
     matcher::{Asked, Matcher},
     pick::Division,
+    tenant::Guests,
 };
 use crate::{
     model::{
-        Backend, BackendId, Endpoint, LimitSpec, ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route,
-        RouteId, RoutingTable,
+        Backend, BackendId, ClientCredentials, Endpoint, LimitSpec, ModelPattern, Priority, Protocol,
+        RetryOn, RetrySpec, Route, RouteId, RoutingTable,
     },
     signals::{
         budget::RetryBudget,
@@ -64,6 +65,8 @@ pub struct Target {
     pub tally: Option<Arc<Tally>>,
     /// How much it is asked at once, and who is at it; `None` for no limit.
     pub limit: Option<(LimitSpec, Arc<Gate>)>,
+    /// Whether what clients show of who they are is kept from it.
+    pub strips_credentials: bool,
     /// One for each address.
     peers: Box<[HttpPeer]>,
 }
@@ -223,6 +226,8 @@ pub struct Common {
     pub model_header: HeaderName,
     /// Whether answers are read for the tokens that they took.
     pub count_tokens: bool,
+    /// Who may send requests; `None` if all may.
+    pub guests: Option<Arc<Guests>>,
     /// Where requests are written down.
     pub access: Option<Arc<AccessLog>>,
 }
@@ -234,6 +239,7 @@ impl Default for Common {
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
             count_tokens: true,
+            guests: None,
             access: None,
         }
     }
@@ -252,10 +258,11 @@ impl Table {
     }
 
     fn new(plan: &RoutingTable, meters: &Meters, gates: &Gates, common: Common, before: &Table) -> Table {
+        let guarded = common.guests.is_some();
         let targets: Box<[Target]> = plan
             .backends
             .iter()
-            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates))
+            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates, guarded))
             .collect();
         let lanes = plan
             .routes
@@ -304,7 +311,14 @@ impl Alias {
     }
 }
 
-fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters, gates: &Gates) -> Target {
+/// `guarded`: the credentials that clients show are for Tradewind.
+fn target(
+    backend: &Backend,
+    addresses: &[SocketAddr],
+    meters: &Meters,
+    gates: &Gates,
+    guarded: bool,
+) -> Target {
     let header = |text: &str| {
         HeaderValue::from_str(text)
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
@@ -315,6 +329,11 @@ fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters, gates: &
         authority: header(&backend.endpoint.authority()),
         tally: backend.load.orca.then(|| meters.tally(&backend.id)),
         limit: backend.limit.clone().map(|limit| (limit, gates.get(&backend.id))),
+        strips_credentials: match backend.client_credentials {
+            Some(ClientCredentials::Pass) => false,
+            Some(ClientCredentials::Strip) => true,
+            None => guarded,
+        },
         peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
     }
 }

@@ -70,7 +70,7 @@ impl Ledger {
 
     /// USD.
     pub fn usd(&self) -> f64 {
-        self.spent.load(Relaxed) as f64 / PER_USD
+        from_parts(self.spent.load(Relaxed))
     }
 
     /// Requests whose cost was not known.
@@ -99,9 +99,14 @@ impl ModelLedger {
 }
 
 /// An amount as sums hold it.
-fn as_parts(usd: f64) -> u64 {
+pub(super) fn as_parts(usd: f64) -> u64 {
     // The cast takes what is negative or no number for 0, and what is too large for the largest.
     (usd * PER_USD) as u64
+}
+
+/// An amount as sums hold it, in USD.
+pub(super) fn from_parts(parts: u64) -> f64 {
+    parts as f64 / PER_USD
 }
 
 /// What requests cost now. The control loop writes it, the request path reads it.

@@ -13,11 +13,12 @@ use std::{
 };
 
 use super::{
+    allowance::{SavedAll, Usage},
     budget::RetryBudget,
     ledger::{Ledger, ModelLedger, Rate},
     load::Tally,
 };
-use crate::model::{BackendId, Live, RouteId, Timestamp};
+use crate::model::{BackendId, Live, RouteId, TenantId, Timestamp};
 
 /// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
 /// backend cannot make the number of series grow.
@@ -380,6 +381,7 @@ pub struct Meters {
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
+    tenants: Mutex<BTreeMap<TenantId, Arc<Usage>>>,
     models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
 }
 
@@ -417,6 +419,28 @@ impl Meters {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let of_route = models.entry(route.clone()).or_default();
         of_route.entry(model.to_owned()).or_insert_with(|| Arc::new(ModelLedger::new(model))).clone()
+    }
+
+    /// What a tenant has used, made when first asked for.
+    pub fn tenant(&self, tenant: &TenantId) -> Arc<Usage> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.entry(tenant.clone()).or_default().clone()
+    }
+
+    /// What every tenant has used, sorted by its name.
+    pub fn tenants(&self) -> Vec<(TenantId, Arc<Usage>)> {
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.iter().map(|(id, usage)| (id.clone(), usage.clone())).collect()
+    }
+
+    /// What outlives a restart of that.
+    pub fn saved_tenants(&self, now: Timestamp) -> SavedAll {
+        self.tenants().into_iter().map(|(id, usage)| (id, usage.saved(now))).collect()
+    }
+
+    /// Goes on from what was saved.
+    pub fn restore_tenants(&self, saved: &SavedAll) {
+        saved.iter().for_each(|(id, saved)| self.tenant(id).restore(saved));
     }
 
     /// What the requests for each model took, sorted by route and model.

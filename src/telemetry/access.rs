@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use crate::{
     config::Access,
-    model::{BackendId, RouteId, Timestamp},
+    model::{BackendId, RouteId, TenantId, Timestamp},
 };
 
 /// Lines that may wait for the thread: about 3 MB, or a second of 8,000 requests.
@@ -45,6 +45,9 @@ pub struct Entry {
     /// Who asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
+    /// The tenant whose key it carried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
     /// `GET`.
     pub method: String,
     /// Without the query.
@@ -272,6 +275,7 @@ mod tests {
             time: Timestamp::UNIX_EPOCH,
             request_id: "a".into(),
             client: None,
+            tenant: None,
             method: "GET".into(),
             path: Entry::path_of(path),
             protocol: "HTTP/1.1",

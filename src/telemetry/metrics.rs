@@ -10,8 +10,12 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot},
+    model::{
+        BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot,
+        TenantId, Timestamp,
+    },
     signals::{
+        allowance::{Denied, Usage},
         budget::RetryBudget,
         ledger::{Ledger, ModelLedger},
         load::LoadStatus,
@@ -28,6 +32,8 @@ pub struct View {
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
     /// What the requests for each model took.
     pub models: Vec<(RouteId, Arc<ModelLedger>)>,
+    /// What tenants have used.
+    pub tenants: Vec<(TenantId, Arc<Usage>)>,
     /// Lines of the access log that could not be written; `None` if there is none.
     pub access_lost: Option<u64>,
     /// What second attempts each route may have.
@@ -137,6 +143,7 @@ impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
         self.encode_traffic(&mut encoder)?;
         self.encode_use(&mut encoder)?;
+        self.encode_tenants(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
         self.encode_load(&mut encoder)?;
         self.encode_prices(&mut encoder)?;
@@ -250,6 +257,43 @@ impl View {
         if let Some(lost) = self.access_lost {
             let help = "Lines of the access log that could not be written";
             family(encoder, "tradewind_access_log_lost", help, MetricType::Counter)?.counter(vec![], lost)?;
+        }
+        Ok(())
+    }
+
+    fn encode_tenants(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Requests of a tenant that were let in";
+        let mut admitted = family(encoder, "tradewind_tenant_requests", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            admitted.counter(vec![("tenant", tenant.as_str())], usage.counts().0)?;
+        }
+        let help = "Requests of a tenant that were refused, by what it may not or has used up";
+        let mut denied = family(encoder, "tradewind_tenant_denied", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            for (why, count) in Denied::ALL.into_iter().zip(usage.counts().1) {
+                denied.counter(vec![("tenant", tenant.as_str()), ("reason", why.as_str())], count)?;
+            }
+        }
+        let help = "Tokens of a tenant's requests, as answers say or estimated";
+        let mut tokens = family(encoder, "tradewind_tenant_tokens", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            for (source, kind, count) in by_source(&usage.ledger) {
+                tokens
+                    .counter(vec![("tenant", tenant.as_str()), ("kind", kind), ("source", source)], count)?;
+            }
+        }
+        let help = "Cost of a tenant's requests, each by its tokens, at the price of its moment";
+        let mut usd = family(encoder, "tradewind_tenant_cost_usd", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            usd.counter_f64(vec![("tenant", tenant.as_str())], usage.ledger.usd())?;
+        }
+        let help = "USD that count towards a tenant's budget of the UTC day and month; outlives a restart";
+        let mut spent = family(encoder, "tradewind_tenant_spent_usd", help, MetricType::Gauge)?;
+        for (tenant, usage) in &self.tenants {
+            let (day, month) = usage.spent(Timestamp::now());
+            for (period, usd) in [("day", day), ("month", month)] {
+                spent.gauge(vec![("tenant", tenant.as_str()), ("period", period)], usd)?;
+            }
         }
         Ok(())
     }

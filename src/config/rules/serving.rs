@@ -117,6 +117,7 @@ impl Rules<'_, '_> {
             limit: written.limit.as_ref().map(|limit| self.limit(&path, limit)),
             ejection: written.ejection.as_ref().map(|ejection| self.ejection(&path, ejection)),
             load: self.load(&path, written),
+            client_credentials: written.client_credentials,
             id,
         }
     }
@@ -438,7 +439,7 @@ impl Rules<'_, '_> {
     }
 
     /// What an unknown name was probably meant to be, or else the names to choose from, unless they are many.
-    fn meant<'n>(&self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+    pub(super) fn meant<'n>(&self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
         if self.faults.is_full() {
             return None;
         }

@@ -9,7 +9,7 @@ use super::{
     super::leaf::{LoadPlace, ProbePath, Rate, ServerUrl, Text},
     seconds,
 };
-use crate::model::{Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
+use crate::model::{ClientCredentials, Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
 
 /// One deployment of the model in one cluster.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -66,6 +66,11 @@ pub(in crate::config) struct Backend {
     /// Where it is read how much it has to do. Without it, that is modelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::config) load: Option<Load>,
+    /// Whether the backend sees the credentials of clients (`authorization`, `proxy-authorization`, `x-api-key`, `api-key`) and their
+    /// cookies: `pass` or `strip`. Unless given, they are taken out where `listen.authentication` is required.
+    #[schemars(with = "Option<String>", extend("enum" = ["pass", "strip"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) client_credentials: Option<ClientCredentials>,
     /// What 10^9 bytes on the way to the client cost, in USD. Unless given, what the tables of fees say about the way from
     /// its region, by way of `location`; for `other` 0.
     #[schemars(range(min = 0))]

@@ -184,7 +184,7 @@ fn each_request_is_a_line_in_the_access_log() {
     eventually("there is a new file", || log.exists());
     ask(&tradewind, "plain");
     eventually("the next line is in it", || lines(&log).len() == 1);
-    assert_eq!((lines(&moved).len(), tradewind.metric("tradewind_access_log_lost_total")), (3, Some(0.0)));
+    assert_eq!((lines(&moved).len(), tradewind.metric("tradewind_access_log_lost_total{}")), (3, Some(0.0)));
 }
 
 #[test]

@@ -39,6 +39,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
         },
         limit: None,
         ejection: None,
+        auth: None,
         client_credentials: None,
         load: Default::default(),
     })

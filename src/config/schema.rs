@@ -12,7 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use backend::{
-    Accelerator, Architecture, Backend, Billing, Ejection, Limit, Load, Managed, Probe, Replicas,
+    Accelerator, Architecture, Auth, AwsSigV4, Backend, Billing, Ejection, GoogleAccessToken, GoogleIdToken,
+    Limit, Load, Managed, Probe, Replicas,
 };
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};

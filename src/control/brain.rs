@@ -26,6 +26,7 @@ use crate::{
     policy::{self, State},
     record::{Account, Stay},
     signals::{
+        credentials::CredentialBoard,
         ejection::EjectionBoard,
         load::LoadBoard,
         notices::NoticeBoard,
@@ -50,6 +51,7 @@ pub(super) struct Signals {
     pub(super) load: LoadBoard,
     pub(super) ejection: EjectionBoard,
     pub(super) resolver: Resolver,
+    pub(super) credentials: Arc<CredentialBoard>,
     pub(super) book: Arc<Mutex<PriceBook>>,
     pub(super) notices: Mutex<NoticeBoard>,
 }
@@ -352,6 +354,9 @@ impl Observed {
             .map(|backend| {
                 let (spot, on_demand) = book.view(backend, now);
                 let (health, probe) = signals.probes.view(&backend.id, now);
+                // It would refuse every request.
+                let unshown = backend.auth.is_some() && signals.credentials.fault(&backend.id).is_some();
+                let health = if unshown { Health::Unhealthy } else { health };
                 let addresses = signals.resolver.addresses(&backend.id);
                 let template = BackendView {
                     backend: backend.clone(),

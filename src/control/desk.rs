@@ -340,6 +340,12 @@ impl Control {
                     backend.id
                 ));
             }
+            if let Some(fault) = self.signals.credentials.fault(&backend.id) {
+                warnings.push(format!(
+                    "{} gets no requests, since it cannot be shown credentials: {fault}",
+                    backend.id
+                ));
+            }
             if let Some(fault) = self.signals.resolver.fault(&backend.id) {
                 warnings.push(format!("{}: {fault}", backend.id));
             }

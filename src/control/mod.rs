@@ -46,7 +46,6 @@ use crate::{
     policy::explain,
     proxy::{Common, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
-    signals::traffic::Meters,
     store::{EntryKind, JournalEntry, Overrides},
     telemetry::access::AccessLog,
 };
@@ -153,8 +152,7 @@ impl Control {
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher
-                .publish(&turn.table, common(&active.settings, &self.signals.meters, self.access.clone()));
+            self.publisher.publish(&turn.table, common(&active.settings, &self.signals, self.access.clone()));
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -218,7 +216,8 @@ impl Control {
             for view in &snapshot.backends {
                 let backend = &view.backend.id;
                 if told.health.insert(backend.clone(), view.health) != Some(view.health) {
-                    let why = self.signals.probes.last_error(backend);
+                    let unshown = self.signals.credentials.fault(backend);
+                    let why = unshown.map(Arc::from).or_else(|| self.signals.probes.last_error(backend));
                     let body = json!({ "backend": backend, "health": view.health, "why": why });
                     self.note(now, EntryKind::Health, None, body);
                 }
@@ -333,7 +332,7 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings, meters: &Meters, access: Option<Arc<AccessLog>>) -> Common {
+fn common(settings: &Settings, signals: &Signals, access: Option<Arc<AccessLog>>) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
@@ -341,7 +340,8 @@ fn common(settings: &Settings, meters: &Meters, access: Option<Arc<AccessLog>>) 
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
         count_tokens: listen.count_tokens,
-        guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, meters))),
+        credentials: signals.credentials.clone(),
+        guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, &signals.meters))),
         access,
     }
 }

@@ -102,10 +102,14 @@ impl Control {
         self.signals.resolver.reconcile(&settings.backends);
         self.signals.probes.reconcile(&settings.backends);
         self.signals.load.reconcile(&settings.backends);
+        self.signals.credentials.reconcile(&settings.backends);
         let resolved = self.signals.resolver.resolve_all(limit).await;
         let mut changes = self.signals.probes.changes();
         let known = async { while !self.signals.probes.all_known() && changes.changed().await.is_ok() {} };
-        timeout(limit, known).await.is_ok() && resolved
+        let mut news = self.signals.credentials.changes();
+        let found = async { while !self.signals.credentials.all_found() && news.changed().await.is_ok() {} };
+        let (known, _) = tokio::join!(timeout(limit, known), timeout(limit, found));
+        known.is_ok() && resolved
     }
 
     /// Reads prices from the sources of `settings` from now on. What is known stays.

@@ -219,6 +219,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         load: LoadBoard::new(meters.clone()),
         ejection: EjectionBoard::new(meters.clone()),
         resolver: Resolver::new(),
+        credentials: Arc::default(),
         book: Arc::new(Mutex::new(book)),
         notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),
     };
@@ -304,11 +305,13 @@ async fn turns(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
 async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     let mut health = control.signals.probes.changes();
     let mut names = control.signals.resolver.changes();
+    let mut credentials = control.signals.credentials.changes();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             changed = health.changed() => if changed.is_err() { return },
             changed = names.changed() => if changed.is_err() { return },
+            changed = credentials.changed() => if changed.is_err() { return },
         }
         control.wake.notify_one();
     }

@@ -1,9 +1,10 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
-//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] and [`tenant`] (what the operator
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`auth`], [`route`], [`policy`] and [`redundancy`] and [`tenant`] (what the operator
 //! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
 //! from it), [`table`] (what the request path reads) and [`words`] (how amounts are shown).
 
+pub mod auth;
 pub mod backend;
 pub mod binding;
 pub mod decision;
@@ -21,6 +22,7 @@ pub mod tenant;
 pub mod units;
 pub mod words;
 
+pub use auth::{AuthSpec, AwsSigV4};
 pub use backend::{
     Accelerator, Backend, ClientCredentials, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec,
     LoadSpec, Managed, MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url,

@@ -33,6 +33,8 @@ pub enum Refusal {
     Timeout,
     /// The request itself is not valid HTTP.
     BadRequest,
+    /// The body is longer than what can be held, and it would have to be.
+    TooLarge,
     /// A fault of Tradewind's own.
     Internal,
     /// No tenant has the key of the request, or it has none.
@@ -58,6 +60,7 @@ impl Refusal {
             Refusal::Unreachable | Refusal::Broken => 502,
             Refusal::Timeout => 504,
             Refusal::BadRequest => 400,
+            Refusal::TooLarge => 413,
             Refusal::Internal => 500,
             Refusal::Unauthorized => 401,
             Refusal::RouteDenied | Refusal::ModelDenied => 403,
@@ -85,6 +88,11 @@ impl Refusal {
             }
             Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
             Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
+            Refusal::TooLarge => (
+                "invalid_request_error",
+                "request_too_large",
+                "The body is too long, or of no stated length, for a backend whose requests are signed.",
+            ),
             Refusal::Internal => ("server_error", "internal_error", "The request could not be handled."),
             // Types and codes from here on are those of OpenAI where it has one.
             Refusal::Unauthorized => (

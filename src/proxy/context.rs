@@ -2,10 +2,10 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, header};
 use pingora_core::{Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -17,12 +17,14 @@ use super::{
     incoming::{Incoming, may_name_model, priority},
     matcher::{Found, Request as _},
     pick::ATTEMPTS_MAX,
+    signing,
     table::{Alias, Lane, Table, Target},
     tenant::Guest,
     usage,
 };
 use crate::signals::{
     budget::RetryBudget,
+    credentials::Shown,
     ledger::ModelLedger,
     traffic::{Meter, RetryReason},
 };
@@ -63,6 +65,8 @@ fn model_of(lane: &Lane, request: &Incoming<'_>) -> Option<Arc<ModelLedger>> {
 pub(super) struct Attempt {
     target: usize,
     pub(super) meter: Arc<Meter>,
+    /// What the backend is shown of who Tradewind is.
+    shown: Option<Arc<Shown>>,
     /// Its place at a backend that has a limit.
     _pass: Option<Pass>,
     /// The budget that it takes a part of, unless it is the first.
@@ -143,7 +147,15 @@ impl Context {
             Some(Found::Route(lane)) => table.lanes[lane].retry.inference,
             _ => false,
         };
-        if may_name_model(session.req_header()) || (holds && !session.req_header().method.is_idempotent()) {
+        // Where the model decides, it is not known yet whether one signs.
+        let signs = match found {
+            Some(Found::Route(lane)) => table.lanes[lane].signs,
+            _ => table.lanes.iter().any(|lane| lane.signs),
+        };
+        let holds = holds || signs;
+        if may_name_model(session.req_header())
+            || (holds && (signs || !session.req_header().method.is_idempotent()))
+        {
             // Counted as under way, so that a draining process waits for it.
             table.unmatched.enter();
             let peeked = Peeked::read(session, table.common.body_peek_max, holds).await;
@@ -229,6 +241,15 @@ impl Context {
         let target = self.next_target().ok_or(Refusal::NothingEligible)?;
         let (target, pass) = self.admit(target, head).await?;
         let (table, lane) = self.found.as_ref().ok_or(Refusal::NothingEligible)?;
+        if table.targets[target].signs().is_some()
+            && !self.peeked.as_ref().is_some_and(|peeked| peeked.is_whole())
+        {
+            return Err(Refusal::TooLarge);
+        }
+        let shown = table.targets[target].auth.as_ref().map(|auth| auth.badge.shown());
+        if let Some(Shown::Nothing(_)) = shown.as_deref() {
+            return Err(Refusal::NothingEligible);
+        }
         let lane = &table.lanes[*lane];
         // The low bits of the position spread independently of the high ones, which chose the backend.
         let turn = (self.position & 0xffff) as usize + self.attempts;
@@ -249,8 +270,16 @@ impl Context {
         let started = if self.attempts == 0 && pass.is_none() { self.started } else { Instant::now() };
         self.tried[self.attempts] = target;
         self.attempts += 1;
-        self.attempt =
-            Some(Attempt { target, meter, _pass: pass, budget, started, failed: false, first_byte: None });
+        self.attempt = Some(Attempt {
+            target,
+            meter,
+            shown,
+            _pass: pass,
+            budget,
+            started,
+            failed: false,
+            first_byte: None,
+        });
         Ok(peer)
     }
 
@@ -313,6 +342,23 @@ impl Context {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Shows the backend who Tradewind is. Last of all changes to the head, since a signature covers it.
+    pub(super) fn show_credentials(&mut self, request: &mut RequestHeader) -> Result<()> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        let Some(shown) = attempt.shown.clone() else { return Ok(()) };
+        match &*shown {
+            Shown::Nothing(_) => Err(signing::unshown()),
+            Shown::Header(value) => request.insert_header(header::AUTHORIZATION, value.clone()),
+            Shown::Aws(credentials) => {
+                let body = self.peeked.as_mut().map(|peeked| peeked.bytes()).unwrap_or_default();
+                let target = self.target().ok_or_else(signing::unshown)?;
+                let spec = target.signs().ok_or_else(signing::unshown)?;
+                let authority = target.authority.to_str().unwrap_or_default();
+                signing::sign(request, authority, &body, spec, credentials, SystemTime::now())
+            }
         }
     }
 

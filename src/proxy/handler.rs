@@ -117,7 +117,7 @@ impl ProxyHttp for Handler {
                 request.insert_header(LOAD_REPORT_WISH, HeaderValue::from_static("TEXT"))?;
             }
         }
-        Ok(())
+        ctx.show_credentials(request)
     }
 
     async fn request_body_filter(

@@ -2,7 +2,7 @@
 //! knows no price and no rule.
 //!
 //! Read in this order: [`table`] (what it reads), [`incoming`] (what a request's head says), [`matcher`] (which route), [`tenant`] (who asks, and what that one may), `receive` (both in order), [`peek`]
-//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`usage`] (how many tokens an answer took), `settle` (what the request came to), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
+//! and `body` (which model a body asks for), [`pick`] (which backend), [`gate`] (whether it has a place), `context` and [`handler`] (the phases of a request), [`usage`] (how many tokens an answer took), `signing` (for AWS), `settle` (what the request came to), [`answers`] (what Tradewind itself says to clients), `sniff` (HTTP/1.1 or HTTP/2) and [`front`] (sockets
 //! and threads).
 
 pub mod answers;
@@ -17,6 +17,7 @@ pub mod peek;
 pub mod pick;
 mod receive;
 mod settle;
+mod signing;
 mod sniff;
 pub mod table;
 pub mod tenant;

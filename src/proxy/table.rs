@@ -20,11 +20,12 @@ use super::{
 };
 use crate::{
     model::{
-        Backend, BackendId, ClientCredentials, Endpoint, LimitSpec, ModelPattern, Priority, Protocol,
-        RetryOn, RetrySpec, Route, RouteId, RoutingTable,
+        AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec, ModelPattern,
+        Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable,
     },
     signals::{
         budget::RetryBudget,
+        credentials::{Badge, CredentialBoard},
         ledger::{ModelLedger, OTHER_MODELS},
         load::Tally,
         traffic::{Meter, Meters},
@@ -65,6 +66,8 @@ pub struct Target {
     pub tally: Option<Arc<Tally>>,
     /// How much it is asked at once, and who is at it; `None` for no limit.
     pub limit: Option<(LimitSpec, Arc<Gate>)>,
+    /// What it is shown of who Tradewind is.
+    pub auth: Option<Auth>,
     /// Whether what clients show of who they are is kept from it.
     pub strips_credentials: bool,
     /// One for each address.
@@ -77,6 +80,11 @@ impl Target {
         self.peers.len()
     }
 
+    /// How its requests are signed, if they are.
+    pub fn signs(&self) -> Option<&AwsSigV4> {
+        self.auth.as_ref()?.signs.as_ref()
+    }
+
     /// A peer for a request; `turn` goes round the addresses. `None` if the backend has none.
     pub fn peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
         match &*self.peers {
@@ -85,6 +93,15 @@ impl Target {
             peers => Some(Box::new(peers[turn % peers.len()].clone())),
         }
     }
+}
+
+/// What a backend is shown of who Tradewind is.
+#[derive(Debug)]
+pub struct Auth {
+    /// What it is shown now.
+    pub badge: Arc<Badge>,
+    /// How its requests are signed, if they are.
+    pub signs: Option<AwsSigV4>,
 }
 
 /// A route, ready to be used.
@@ -107,6 +124,8 @@ pub struct Lane {
     pub priority: Priority,
     /// Longest silence of a backend.
     pub silence_timeout: Option<Duration>,
+    /// Whether a backend wants requests that are signed, so that their bodies are read first.
+    pub signs: bool,
     /// What requests took, by the models that the configuration names; `None` if it names none.
     pub models: Option<Models>,
 }
@@ -186,7 +205,7 @@ impl Lane {
 
     /// Whether its requests go on without a look at their bodies.
     pub fn reads_nothing(&self) -> bool {
-        self.aliases.is_none() && !self.retry.inference
+        self.aliases.is_none() && !self.retry.inference && !self.signs
     }
 
     /// Whether a backend has asked for no requests now.
@@ -226,6 +245,8 @@ pub struct Common {
     pub model_header: HeaderName,
     /// Whether answers are read for the tokens that they took.
     pub count_tokens: bool,
+    /// What backends are shown of who Tradewind is.
+    pub credentials: Arc<CredentialBoard>,
     /// Who may send requests; `None` if all may.
     pub guests: Option<Arc<Guests>>,
     /// Where requests are written down.
@@ -239,6 +260,7 @@ impl Default for Common {
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
             count_tokens: true,
+            credentials: Arc::default(),
             guests: None,
             access: None,
         }
@@ -258,11 +280,10 @@ impl Table {
     }
 
     fn new(plan: &RoutingTable, meters: &Meters, gates: &Gates, common: Common, before: &Table) -> Table {
-        let guarded = common.guests.is_some();
         let targets: Box<[Target]> = plan
             .backends
             .iter()
-            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates, guarded))
+            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates, &common))
             .collect();
         let lanes = plan
             .routes
@@ -288,6 +309,7 @@ impl Table {
                     silence_timeout: entry.route.silence_timeout,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
                     models: Models::new(&entry.route, meters),
+                    signs: entry.shares.iter().any(|(backend, _)| targets[*backend].signs().is_some()),
                     id,
                 }
             })
@@ -311,14 +333,14 @@ impl Alias {
     }
 }
 
-/// `guarded`: the credentials that clients show are for Tradewind.
 fn target(
     backend: &Backend,
     addresses: &[SocketAddr],
     meters: &Meters,
     gates: &Gates,
-    guarded: bool,
+    common: &Common,
 ) -> Target {
+    let guarded = common.guests.is_some();
     let header = |text: &str| {
         HeaderValue::from_str(text)
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
@@ -332,8 +354,16 @@ fn target(
         strips_credentials: match backend.client_credentials {
             Some(ClientCredentials::Pass) => false,
             Some(ClientCredentials::Strip) => true,
-            None => guarded,
+            None => guarded || backend.auth.is_some(),
         },
+        auth: backend.auth.as_ref().and_then(|spec| {
+            let badge = common.credentials.badge(&backend.id)?;
+            let signs = match spec {
+                AuthSpec::AwsSigV4(spec) => Some(spec.clone()),
+                _ => None,
+            };
+            Some(Auth { badge, signs })
+        }),
         peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
     }
 }

@@ -6,6 +6,7 @@
 //! - [`ejection`]: which backends answer their probes and fail their requests.
 //! - [`probes`]: whether a backend answers, and how fast.
 //! - [`allowance`]: what tenants have used of what they may.
+//! - [`credentials`]: what backends are shown of who Tradewind is.
 //! - [`budget`]: how many second attempts there may be.
 //! - [`ledger`]: what requests took, in tokens and dollars.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
@@ -17,6 +18,7 @@
 pub mod allowance;
 pub mod budget;
 mod client;
+pub mod credentials;
 pub mod ejection;
 #[cfg(test)]
 mod fixture;

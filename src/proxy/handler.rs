@@ -17,6 +17,7 @@ use super::{
     context::Context,
     incoming::{X_REQUEST_ID, host_of, request_id},
     settle::is_events,
+    strict,
     table::Table,
     tenant::CREDENTIALS,
 };
@@ -62,6 +63,11 @@ impl ProxyHttp for Handler {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = request_id(session.req_header());
+        if !strict::is_sound(session) {
+            ctx.refusal = Some(Refusal::BadRequest);
+            Refusal::BadRequest.answer(session, ctx.request_id(), Connection::Close).await?;
+            return Ok(true);
+        }
         let (refusal, wait) = match ctx.receive(self.table.load_full(), session).await? {
             Ok(()) if ctx.next_target().is_some() => return Ok(false),
             Ok(()) => (Refusal::NothingEligible, None),
@@ -99,6 +105,10 @@ impl ProxyHttp for Handler {
         request.insert_header(X_FORWARDED_PROTO, if tls { "https" } else { "http" })?;
         request.remove_header(&header::FORWARDED);
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        // A whole URL is how clients ask a proxy; what is behind this one is asked for a path.
+        if !matches!(request.raw_path(), [b'/', ..] | b"*") {
+            request.set_uri(request.uri.clone());
+        }
         if ctx.peeked.as_ref().is_some_and(|peeked| peeked.continued) {
             request.remove_header(&header::EXPECT);
         }

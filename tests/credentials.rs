@@ -101,6 +101,24 @@ fn a_bearer_takes_the_place_of_the_clients_own_and_changes_with_its_file() {
     assert_silent(&tradewind);
 }
 
+#[test]
+fn probes_show_it_too() {
+    let backend = Backend::serving("llm", |call| match call.header("authorization") {
+        Some("Bearer probe-canary") => call.answer(200, &[], b"done"),
+        _ => call.answer(401, &[], b""),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    harness::put(dir.path(), "llm.key", "probe-canary");
+    let keys = format!(
+        "url = \"{}\"\ncloud = \"other\"\nregion = \"llm\"\nprobe = {{ path = \"/ready\", interval = \"300ms\" }}\n\
+         auth = {{ bearer = {{ file = \"llm.key\" }} }}",
+        backend.url()
+    );
+    let tradewind = Tradewind::start_in(dir.path(), &Config::new(&[]).table("llm", &keys));
+    eventually("it is healthy", || tradewind.backend("llm")["health"] == "healthy");
+    assert_silent(&tradewind);
+}
+
 /// What a request with this head and body is signed with.
 fn signature(seen: &Seen, backend: &Backend) -> String {
     let date = seen.header("x-amz-date").expect("it is dated");

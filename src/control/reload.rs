@@ -100,9 +100,10 @@ impl Control {
     /// their names, and as long again for their probes. Says whether all of them answered.
     pub(super) async fn first_signals(&self, settings: &Settings, limit: Duration) -> bool {
         self.signals.resolver.reconcile(&settings.backends);
+        // Before the probes, which show them.
+        self.signals.credentials.reconcile(&settings.backends);
         self.signals.probes.reconcile(&settings.backends);
         self.signals.load.reconcile(&settings.backends);
-        self.signals.credentials.reconcile(&settings.backends);
         let resolved = self.signals.resolver.resolve_all(limit).await;
         let mut changes = self.signals.probes.changes();
         let known = async { while !self.signals.probes.all_known() && changes.changed().await.is_ok() {} };

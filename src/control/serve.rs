@@ -26,8 +26,8 @@ use crate::{
     model::{RoutingTable, Timestamp},
     proxy::{Front, FrontOptions, Publisher},
     signals::{
-        ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
-        traffic::Meters,
+        credentials::CredentialBoard, ejection::EjectionBoard, load::LoadBoard, prices::PriceBook,
+        probes::ProbeBoard, resolve::Resolver, traffic::Meters,
     },
     store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
     telemetry::access::AccessLog,
@@ -213,13 +213,14 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
             Err(why) => tracing::warn!("{TENANTS_BLOB}: {why}; what tenants have spent is counted anew"),
         }
     }
+    let credentials = Arc::new(CredentialBoard::default());
     let signals = Signals {
         meters: meters.clone(),
-        probes: ProbeBoard::new(),
+        probes: ProbeBoard::showing(credentials.clone()),
         load: LoadBoard::new(meters.clone()),
         ejection: EjectionBoard::new(meters.clone()),
         resolver: Resolver::new(),
-        credentials: Arc::default(),
+        credentials: credentials.clone(),
         book: Arc::new(Mutex::new(book)),
         notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),
     };

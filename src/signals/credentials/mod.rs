@@ -53,6 +53,14 @@ impl Badge {
         self.0.load_full()
     }
 
+    /// The header that is shown, if it is one.
+    pub(super) fn header(&self) -> Option<HeaderValue> {
+        match &**self.0.load() {
+            Shown::Header(value) => Some(value.clone()),
+            Shown::Nothing(_) | Shown::Aws(_) => None,
+        }
+    }
+
     /// Why nothing is shown, if so.
     pub fn fault(&self) -> Option<String> {
         match &**self.0.load() {

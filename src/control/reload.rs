@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
@@ -39,12 +39,17 @@ impl Control {
     pub(super) fn reload_as(&self, author: &str) -> Result<u64, ReloadError> {
         let _one_at_a_time = lock(&self.reloading);
         let now = Timestamp::now();
-        // Before the file is read: a change after this is seen by the watch as a new one.
-        *lock(&self.seen) = self.config_path.as_deref().and_then(FileMark::of);
+        // Before the files are read: a change after this is seen by the watch as a new one.
+        let active = self.active.load();
+        *lock(&self.seen) = Seen::of(self.config_path.iter().chain(&active.settings.watched));
+        drop(active);
+        // Whatever comes of the rest: whoever moved the file away waits for a new one.
+        self.access.iter().for_each(|access| access.reopen());
         let outcome = self.load_and_take_up();
         match &outcome {
             Ok(generation) => {
                 self.config_error.store(None);
+                lock(&self.seen).add(&self.active.load().settings.watched);
                 tracing::info!(generation, author, "the configuration was reloaded");
                 let body = json!({ "event": "reloaded", "author": author, "generation": generation });
                 self.note(now, EntryKind::Config, None, body);
@@ -95,12 +100,17 @@ impl Control {
     /// their names, and as long again for their probes. Says whether all of them answered.
     pub(super) async fn first_signals(&self, settings: &Settings, limit: Duration) -> bool {
         self.signals.resolver.reconcile(&settings.backends);
+        // Before the probes, which show them.
+        self.signals.credentials.reconcile(&settings.backends);
         self.signals.probes.reconcile(&settings.backends);
         self.signals.load.reconcile(&settings.backends);
         let resolved = self.signals.resolver.resolve_all(limit).await;
         let mut changes = self.signals.probes.changes();
         let known = async { while !self.signals.probes.all_known() && changes.changed().await.is_ok() {} };
-        timeout(limit, known).await.is_ok() && resolved
+        let mut news = self.signals.credentials.changes();
+        let found = async { while !self.signals.credentials.all_found() && news.changed().await.is_ok() {} };
+        let (known, _) = tokio::join!(timeout(limit, known), timeout(limit, found));
+        known.is_ok() && resolved
     }
 
     /// Reads prices from the sources of `settings` from now on. What is known stays.
@@ -160,9 +170,34 @@ fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), Relo
     )))
 }
 
+/// Files as they were when they were last read.
+pub(super) struct Seen(Vec<(PathBuf, Option<FileMark>)>);
+
+impl Seen {
+    /// These files as they are now.
+    pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Seen {
+        Seen(files.map(|path| (path.clone(), FileMark::of(path))).collect())
+    }
+
+    /// Follows these files, too.
+    fn add(&mut self, files: &[PathBuf]) {
+        let new = files.iter().filter(|path| !self.0.iter().any(|(known, _)| known == *path));
+        let new: Vec<_> = new.map(|path| (path.clone(), FileMark::of(path))).collect();
+        self.0.extend(new);
+    }
+
+    /// Whether one of them is another one now. A file that is missing for a moment is being replaced.
+    pub(super) fn has_changed(&self) -> bool {
+        self.0.iter().any(|(path, mark)| {
+            let now = FileMark::of(path);
+            now.is_some() && now != *mark
+        })
+    }
+}
+
 /// What tells one content of a file from another without reading it.
 #[derive(PartialEq)]
-pub(super) struct FileMark {
+struct FileMark {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
@@ -170,7 +205,7 @@ pub(super) struct FileMark {
 
 impl FileMark {
     /// `None` if there is no such file.
-    pub(super) fn of(path: &Path) -> Option<FileMark> {
+    fn of(path: &Path) -> Option<FileMark> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
     }

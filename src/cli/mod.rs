@@ -4,6 +4,7 @@ mod admin_client;
 mod check;
 mod demo;
 mod explain;
+mod key;
 mod notice;
 mod overrides;
 mod plan;
@@ -56,6 +57,8 @@ enum Command {
     Override(overrides::Args),
     /// Say that nodes of a backend go away.
     Notice(notice::Args),
+    /// Make an API key for a tenant.
+    Key(key::Args),
 }
 
 /// Why a command did not do what it was asked to; decides the exit code.
@@ -84,6 +87,7 @@ impl Cli {
             Command::Explain(args) => explain::run(args).await,
             Command::Override(args) => overrides::run(args).await,
             Command::Notice(args) => notice::run(args).await,
+            Command::Key(args) => key::run(args).await,
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -19,8 +19,8 @@ use std::path::Path;
 pub use faults::{Fault, Faults, Severity};
 pub use leaf::{parse_duration, parse_duration_within};
 pub use settings::{
-    Admin, Https, Listen, Location, Log, LogFormat, PriceSource, Prices, Replay, Role, Secret, Settings, Tls,
-    Token,
+    Access, Admin, Https, Listen, Location, Log, LogFormat, PriceSource, Prices, Replay, Role, Secret,
+    Settings, Tls, Token,
 };
 
 /// Largest file: ten thousand routes fit, and a wrong file named by accident is not read into memory.

@@ -6,6 +6,7 @@ mod listen;
 mod load;
 mod prices;
 mod serving;
+mod tenants;
 
 use std::{
     net::SocketAddr,
@@ -20,9 +21,9 @@ use super::{
     files::{self, BadPair},
     leaf::{Text, show_duration},
     schema::{self, Document},
-    settings::{Admin, Listen, Location, Log, Settings, Tls, Token},
+    settings::{Access, Admin, Listen, Location, Log, Secret, Settings, Tls, Token},
 };
-use crate::model::{KeyPair, PolicyId, Timestamp};
+use crate::model::{KeyPair, PolicyId, Share, Timestamp};
 
 /// Where a relative path starts, for someone whose file was not found.
 const PATH_HINT: &str = "relative paths start at the directory of this file";
@@ -35,7 +36,7 @@ pub(super) fn settings(
     dir: &Path,
     faults: &mut Collector<'_>,
 ) -> Settings {
-    let mut rules = Rules { checked, dir, faults, files: Vec::new() };
+    let mut rules = Rules { checked, dir, watched: Vec::new(), faults };
     let fees = rules.fees(&document.fees);
     rules.fill_defaults(&mut document);
     rules.fill_egress(&mut document, &fees);
@@ -47,7 +48,7 @@ pub(super) fn settings(
     let prices = rules.prices(&document.prices);
     let tick = document.control.tick.0;
     rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
-    let log = Log { format: document.log.format, level: document.log.level.0.0.clone() };
+    let log = rules.log(&document.log);
     let policies = rules.policies(&document);
     let conditions = rules.conditions(&document);
     let backends = document
@@ -57,9 +58,11 @@ pub(super) fn settings(
         .map(|(id, backend)| Arc::new(rules.backend(id.clone(), backend, &fees)))
         .collect();
     let routes = rules.routes(&document, &policies);
+    let tenants = rules.tenants(&document);
     rules.totals(&document);
     rules.unused(&document);
     let effective = Arc::new(effective);
+    let watched = rules.watched;
     let location = document.location.map(|schema::Location { cloud, region }| Location { cloud, region });
     Settings {
         listen,
@@ -72,8 +75,9 @@ pub(super) fn settings(
         log,
         backends,
         routes,
+        tenants,
         rules: conditions,
-        files: rules.files,
+        watched,
         effective,
     }
 }
@@ -81,9 +85,9 @@ pub(super) fn settings(
 struct Rules<'a, 'text> {
     checked: &'a Checked,
     dir: &'a Path,
+    /// Files of certificates, keys and secrets, which a reload takes up.
+    watched: Vec<PathBuf>,
     faults: &'a mut Collector<'text>,
-    /// Files that were named so far.
-    files: Vec<PathBuf>,
 }
 
 impl Rules<'_, '_> {
@@ -100,6 +104,33 @@ impl Rules<'_, '_> {
         if !document.policies.0.iter().any(|(id, _)| *id == default) {
             document.policies.0.push((default, schema::Policy::default()));
         }
+    }
+
+    fn log(&mut self, log: &schema::Log) -> Log {
+        let access = log.access.as_ref().map(|access| self.access(access));
+        Log { format: log.format, level: log.level.0.0.clone(), access }
+    }
+
+    fn access(&mut self, access: &schema::Access) -> Access {
+        if access.sample.0 == Share::ZERO {
+            let hint = "take `log.access` out to write none";
+            self.error(&["log", "access", "sample"], "found 0%, expected more".into(), Some(hint.into()));
+        }
+        let file = access.file.as_ref().map(|file| (file, self.dir.join(file)));
+        if let Some((written, path)) = &file {
+            let problem = match path.parent() {
+                _ if path.is_dir() => Some("it is a directory"),
+                Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+                    Some("there is no such directory")
+                }
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                let message = format!("the file `{written}`: {problem}");
+                self.error(&["log", "access", "file"], message, Some(PATH_HINT.into()));
+            }
+        }
+        Access { file: file.map(|(_, path)| path), sample: access.sample.0 }
     }
 
     fn admin(&mut self, admin: &schema::Admin) -> Admin {
@@ -126,24 +157,24 @@ impl Rules<'_, '_> {
                 self.error(&[&path[..], &["name"]].concat(), message, Some(hint.into()));
             }
             let at_value = [&path[..], &["value"]].concat();
-            let hint = match &token.value.file {
-                Some(file) if !self.dir.join(file).exists() => PATH_HINT,
-                Some(_) => "the file must hold the secret alone, on one line, readable for this user",
-                None => "set it for the process, to the secret alone",
-            };
-            match files::secret(&token.value, self.dir) {
-                Err(problem) => self.error(&at_value, problem, Some(hint.into())),
-                Ok(secret) => {
-                    if let Some(other) = tokens.iter().find(|other| other.secret.expose() == secret.expose())
-                    {
-                        let message = format!("the value is that of the token `{}` too", other.name);
-                        self.error(&at_value, message, Some("give each token a value of its own".into()));
-                    }
-                    tokens.push(Token { name: token.name.clone(), role: token.role, secret });
-                }
+            let Some(secret) = self.secret(&at_value, &token.value) else { continue };
+            if let Some(other) = tokens.iter().find(|other| other.secret.expose() == secret.expose()) {
+                let message = format!("the value is that of the token `{}` too", other.name);
+                self.error(&at_value, message, Some("give each token a value of its own".into()));
             }
+            tokens.push(Token { name: token.name.clone(), role: token.role, secret });
         }
         tokens
+    }
+
+    fn secret(&mut self, path: &[&str], source: &schema::SecretRef) -> Option<Secret> {
+        let hint = match &source.file {
+            Some(file) if !self.dir.join(file).exists() => PATH_HINT,
+            Some(_) => "the file must hold the secret alone, on one line, readable for this user",
+            None => "set it for the process, to the secret alone",
+        };
+        let secret = files::secret(source, self.dir);
+        secret.map_err(|problem| self.error(path, problem, Some(hint.into()))).ok()
     }
 
     /// Two sockets cannot listen on one address.
@@ -204,7 +235,7 @@ impl Rules<'_, '_> {
     /// Where a file that the configuration names is; noted as one that matters.
     fn file(&mut self, name: &str) -> PathBuf {
         let path = self.dir.join(name);
-        self.files.push(path.clone());
+        self.watched.push(path.clone());
         path
     }
 

@@ -199,7 +199,7 @@ pub fn tell_service_manager() {
 fn notify_address(path: &OsStr) -> io::Result<UnixAddress> {
     #[cfg(target_os = "linux")]
     if let Some(name) = path.as_encoded_bytes().strip_prefix(b"@") {
-        return std::os::linux::net::SocketAddrExt::from_abstract_name(name);
+        return <UnixAddress as std::os::linux::net::SocketAddrExt>::from_abstract_name(name);
     }
     UnixAddress::from_pathname(path)
 }

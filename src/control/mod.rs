@@ -2,7 +2,7 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
+//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
 //! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor) and `scribe.rs` (what is written to
 //! disk).
@@ -14,6 +14,7 @@ mod desk;
 pub mod handover;
 mod notices;
 mod preview;
+mod rates;
 mod reload;
 mod rules;
 mod savings;
@@ -44,9 +45,10 @@ use crate::{
         Timestamp,
     },
     policy::explain,
-    proxy::{Common, Door, Publisher},
+    proxy::{Common, Door, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
+    telemetry::access::AccessLog,
 };
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
@@ -59,6 +61,9 @@ const MEMORY_BLOB: &str = "policy.json";
 
 /// Blob in which the last good prices outlive a restart.
 pub(crate) const PRICES_BLOB: &str = "prices.json";
+
+/// Blob in which what tenants have spent outlives a restart.
+const TENANTS_BLOB: &str = "tenants.json";
 
 /// A reason that changes without a move is journaled at most so often for each route: prices that hover around a threshold
 /// must not fill the journal.
@@ -89,6 +94,7 @@ pub struct Control {
     active: ArcSwap<Active>,
     signals: Signals,
     publisher: Publisher,
+    access: Option<Arc<AccessLog>>,
     overrides: Arc<Overrides>,
     journal: Arc<crate::store::Journal>,
     scribe: Scribe,
@@ -99,6 +105,7 @@ pub struct Control {
     intake: Mutex<Intake>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
+    /// The configuration file, and those of certificates and secrets that it names, as they were when they were last read.
     seen: Mutex<Seen>,
     door: Arc<Door>,
     was_ready: AtomicBool,
@@ -147,7 +154,7 @@ impl Control {
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, common(&active.settings));
+            self.publisher.publish(&turn.table, common(&active.settings, &self.signals, self.access.clone()));
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -156,6 +163,9 @@ impl Control {
         let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
         if moved || due {
             self.save_memory(brain);
+        }
+        if due {
+            self.save_tenants(&active.settings, now);
         }
         let revision = lock(&self.signals.book).revision();
         if due || self.saved_prices.swap(revision, Relaxed) != revision {
@@ -208,7 +218,8 @@ impl Control {
             for view in &snapshot.backends {
                 let backend = &view.backend.id;
                 if told.health.insert(backend.clone(), view.health) != Some(view.health) {
-                    let why = self.signals.probes.last_error(backend);
+                    let unshown = self.signals.credentials.fault(backend);
+                    let why = unshown.map(Arc::from).or_else(|| self.signals.probes.last_error(backend));
                     let body = json!({ "backend": backend, "health": view.health, "why": why });
                     self.note(now, EntryKind::Health, None, body);
                 }
@@ -305,6 +316,17 @@ impl Control {
         }
     }
 
+    /// What tenants have spent of their budgets.
+    fn save_tenants(&self, settings: &Settings, now: Timestamp) {
+        if settings.tenants.is_none() {
+            return;
+        }
+        match serde_json::to_vec(&self.signals.meters.saved_tenants(now)) {
+            Ok(bytes) => self.scribe.note(Note::Blob { name: TENANTS_BLOB, bytes }),
+            Err(error) => tracing::error!(%error, "what tenants have spent could not be written down"),
+        }
+    }
+
     /// Readiness goes down; traffic goes on.
     fn start_draining(&self) {
         self.draining.store(true, Relaxed);
@@ -312,7 +334,7 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings) -> Common {
+fn common(settings: &Settings, signals: &Signals, access: Option<Arc<AccessLog>>) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
@@ -320,6 +342,10 @@ fn common(settings: &Settings) -> Common {
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
         trust: listen.trust.clone(),
+        count_tokens: listen.count_tokens,
+        credentials: signals.credentials.clone(),
+        guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, &signals.meters))),
+        access,
     }
 }
 

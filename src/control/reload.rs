@@ -1,7 +1,6 @@
 //! Replacing the configuration while running: all or nothing.
 
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
     os::unix::fs::MetadataExt,
@@ -42,14 +41,17 @@ impl Control {
     pub(super) fn reload_as(&self, author: &str) -> Result<u64, ReloadError> {
         let _one_at_a_time = lock(&self.reloading);
         let now = Timestamp::now();
-        // Before the file is read: a change after this is seen by the watch as a new one.
-        let config_path = self.config_path.as_deref();
-        *lock(&self.seen) = Seen::of(config_path, &self.active.load().settings.files);
+        // Before the files are read: a change after this is seen by the watch as a new one.
+        let active = self.active.load();
+        *lock(&self.seen) = Seen::of(self.config_path.iter().chain(&active.settings.watched));
+        drop(active);
+        // Whatever comes of the rest: whoever moved the file away waits for a new one.
+        self.access.iter().for_each(|access| access.reopen());
         let outcome = self.load_and_take_up();
         match &outcome {
             Ok(generation) => {
                 self.config_error.store(None);
-                lock(&self.seen).add(&self.active.load().settings.files);
+                lock(&self.seen).add(&self.active.load().settings.watched);
                 tracing::info!(generation, author, "the configuration was reloaded");
                 let body = json!({ "event": "reloaded", "author": author, "generation": generation });
                 self.note(now, EntryKind::Config, None, body);
@@ -133,12 +135,17 @@ impl Control {
     /// their names, and as long again for their probes. Says whether all of them answered.
     pub(super) async fn first_signals(&self, settings: &Settings, limit: Duration) -> bool {
         self.signals.resolver.reconcile(&settings.backends);
+        // Before the probes, which show them.
+        self.signals.credentials.reconcile(&settings.backends);
         self.signals.probes.reconcile(&settings.backends);
         self.signals.load.reconcile(&settings.backends);
         let resolved = self.signals.resolver.resolve_all(limit).await;
         let mut changes = self.signals.probes.changes();
         let known = async { while !self.signals.probes.all_known() && changes.changed().await.is_ok() {} };
-        timeout(limit, known).await.is_ok() && resolved
+        let mut news = self.signals.credentials.changes();
+        let found = async { while !self.signals.credentials.all_found() && news.changed().await.is_ok() {} };
+        let (known, _) = tokio::join!(timeout(limit, known), timeout(limit, found));
+        known.is_ok() && resolved
     }
 
     /// Reads prices from the sources of `settings` from now on. What is known stays.
@@ -202,38 +209,34 @@ fn https_addr(settings: &Settings) -> Option<SocketAddr> {
     settings.listen.https.as_ref().map(|https| https.addr)
 }
 
-/// The configuration file and all files of certificates and keys that it names, as they were when they were last read.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) config: Option<FileMark>,
-    pub(super) others: HashMap<PathBuf, Option<FileMark>>,
-}
+/// Files as they were when they were last read.
+pub(super) struct Seen(Vec<(PathBuf, Option<FileMark>)>);
 
 impl Seen {
-    pub(super) fn of(config: Option<&Path>, others: &[PathBuf]) -> Seen {
-        let mut seen = Seen { config: config.and_then(FileMark::of), others: HashMap::new() };
-        seen.add(others);
-        seen
+    /// These files as they are now.
+    pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Seen {
+        Seen(files.map(|path| (path.clone(), FileMark::of(path))).collect())
     }
 
-    /// Those that are not known yet.
-    fn add(&mut self, others: &[PathBuf]) {
-        for path in others {
-            self.others.entry(path.clone()).or_insert_with(|| FileMark::of(path));
-        }
+    /// Follows these files, too.
+    fn add(&mut self, files: &[PathBuf]) {
+        let new = files.iter().filter(|path| !self.0.iter().any(|(known, _)| known == *path));
+        let new: Vec<_> = new.map(|path| (path.clone(), FileMark::of(path))).collect();
+        self.0.extend(new);
     }
 
-    /// The other files as they are now, if one of them is not as it was. A missing one is being replaced.
-    pub(super) fn changed(&self) -> Option<Vec<FileMark>> {
-        let now: Vec<FileMark> = self.others.keys().map(|path| FileMark::of(path)).collect::<Option<_>>()?;
-        let same = self.others.values().zip(&now).all(|(seen, now)| seen.as_ref() == Some(now));
-        (!same).then_some(now)
+    /// Whether one of them is another one now. A file that is missing for a moment is being replaced.
+    pub(super) fn has_changed(&self) -> bool {
+        self.0.iter().any(|(path, mark)| {
+            let now = FileMark::of(path);
+            now.is_some() && now != *mark
+        })
     }
 }
 
 /// What tells one content of a file from another without reading it.
-#[derive(Clone, PartialEq)]
-pub(super) struct FileMark {
+#[derive(PartialEq)]
+struct FileMark {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
@@ -241,7 +244,7 @@ pub(super) struct FileMark {
 
 impl FileMark {
     /// `None` if there is no such file.
-    pub(super) fn of(path: &Path) -> Option<FileMark> {
+    fn of(path: &Path) -> Option<FileMark> {
         let metadata = std::fs::metadata(path).ok()?;
         Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
     }

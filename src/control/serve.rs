@@ -18,12 +18,12 @@ use tokio::{
 };
 
 use super::{
-    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told, board,
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, TENANTS_BLOB, Told, board,
     brain::{Brain, Signals},
     handover::{self, LOCK, Other, Predecessor},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
-    reload::{FileMark, Seen},
+    reload::Seen,
     scribe::Scribe,
 };
 use crate::{
@@ -32,10 +32,11 @@ use crate::{
     model::{RoutingTable, Timestamp},
     proxy::{Door, Front, FrontOptions, Publisher},
     signals::{
-        ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
-        traffic::Meters,
+        credentials::CredentialBoard, ejection::EjectionBoard, load::LoadBoard, prices::PriceBook,
+        probes::ProbeBoard, resolve::Resolver, traffic::Meters,
     },
     store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
+    telemetry::access::AccessLog,
 };
 
 /// How long start-up waits for the names of backends, and then for their first probes. A backend that answers later joins
@@ -45,7 +46,10 @@ const FIRST_SIGNALS_WAIT: Duration = Duration::from_secs(3);
 /// How long a restart waits for its predecessor to let go of the state directory.
 const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
 
-/// How often the configuration file is looked at for a change.
+/// How long the end of the process waits for the last lines of the access log.
+const ACCESS_FLUSH: Duration = Duration::from_secs(2);
+
+/// How often the configuration file and secrets are looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Turns that signals wake the loop for are at least this far apart, so that a flapping name does not make it spin.
@@ -70,6 +74,14 @@ pub enum StartError {
     /// The predecessor did not hand over what it has.
     #[error("cannot take over from the running process: {0}; it goes on as before")]
     Handover(io::Error),
+    /// The access log cannot be written.
+    #[error("cannot write the access log {} (log.access.file): {cause}", file.display())]
+    Access {
+        /// Where it goes.
+        file: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The request path cannot be started.
     #[error("cannot start serving: {0}")]
     Front(io::Error),
@@ -172,8 +184,8 @@ impl Work {
         if let Some((_, admin)) = sockets.last() {
             tasks.push(tokio::spawn(serve_admin(control.clone(), admin.try_clone()?, stopped.clone())));
         }
-        if let Some(path) = &control.config_path {
-            tasks.push(tokio::spawn(watch_file(control.clone(), path.clone(), stopped)));
+        if control.config_path.is_some() {
+            tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
         }
         Ok(Work { stop, tasks })
     }
@@ -201,6 +213,9 @@ impl Running {
         if !handed_over {
             work.end().await;
             control.close(json!({ "event": "stopped", "cut_off": cut_off }));
+        }
+        if let Some(access) = &control.access {
+            access.flush(ACCESS_FLUSH);
         }
         cut_off
     }
@@ -269,6 +284,7 @@ impl Control {
         self.note(now, EntryKind::Process, None, body);
         self.save_prices(settings);
         self.save_notices(true);
+        self.save_tenants(settings, now);
     }
 }
 
@@ -289,7 +305,7 @@ fn cores() -> usize {
 /// Opens what outlives a restart and puts the parts together. Nothing runs yet.
 fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) -> Result<Control, StartError> {
     let now = Timestamp::now();
-    let seen = Seen::of(config_path.as_deref(), &settings.files);
+    let seen = Seen::of(config_path.iter().chain(&settings.watched));
     let blobs: Arc<dyn Blobs> = dir.clone();
     let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
     let journal = Arc::new(Journal::open(dir.path(), JournalLimits::default())?);
@@ -308,17 +324,32 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
             .inspect_err(|why| tracing::warn!("{MEMORY_BLOB}: {why}; traffic is placed anew"))
             .ok()
     });
+    let access = match &settings.log.access {
+        Some(access) => Some(Arc::new(AccessLog::start(access).map_err(|cause| StartError::Access {
+            file: access.file.clone().unwrap_or_else(|| "standard output".into()),
+            cause,
+        })?)),
+        None => None,
+    };
     let meters = Arc::new(Meters::default());
     let listen = &settings.listen;
     let tls = listen.https.as_ref().map(|https| &https.tls);
     let door = Door::new(meters.connections.clone(), &listen.limits, &listen.trust, tls);
     let door = Arc::new(door.map_err(StartError::Front)?);
+    if let Some(text) = read_blob(&*blobs, TENANTS_BLOB) {
+        match serde_json::from_str(&text) {
+            Ok(saved) => meters.restore_tenants(&saved),
+            Err(why) => tracing::warn!("{TENANTS_BLOB}: {why}; what tenants have spent is counted anew"),
+        }
+    }
+    let credentials = Arc::new(CredentialBoard::default());
     let signals = Signals {
         meters: meters.clone(),
-        probes: ProbeBoard::new(),
+        probes: ProbeBoard::showing(credentials.clone()),
         load: LoadBoard::new(meters.clone()),
         ejection: EjectionBoard::new(meters.clone()),
         resolver: Resolver::new(),
+        credentials: credentials.clone(),
         book: Arc::new(Mutex::new(book)),
         notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),
     };
@@ -328,6 +359,7 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
         active: ArcSwap::from_pointee(Active { settings, generation: 1 }),
         signals,
         publisher: Publisher::new(meters),
+        access,
         overrides,
         journal: journal.clone(),
         scribe,
@@ -404,11 +436,13 @@ async fn turns(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
 async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     let mut health = control.signals.probes.changes();
     let mut names = control.signals.resolver.changes();
+    let mut credentials = control.signals.credentials.changes();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             changed = health.changed() => if changed.is_err() { return },
             changed = names.changed() => if changed.is_err() { return },
+            changed = credentials.changed() => if changed.is_err() { return },
         }
         control.wake.notify_one();
     }
@@ -426,24 +460,14 @@ async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: wa
     }
 }
 
-/// Reloads when the file changes, or a certificate that it names; also by a swapped symbolic link as Kubernetes does it.
-async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Receiver<bool>) {
-    let mut changed_before = None;
+/// Reloads when the configuration or a secret changes, also by a swapped symbolic link as Kubernetes does it.
+async fn watch_files(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(FILE_WATCH_INTERVAL) => {}
         }
-        let mark = FileMark::of(&path);
-        // A file that is missing for a moment is being replaced.
-        let (unchanged, changed) = {
-            let seen = lock(&control.seen);
-            (mark.is_none() || mark == seen.config, seen.changed())
-        };
-        // Certificate and key may be written one after the other: the two fit once both have come to rest.
-        let at_rest = changed.is_some() && changed == changed_before;
-        changed_before = changed;
-        if unchanged && !at_rest {
+        if !lock(&control.seen).has_changed() {
             continue;
         }
         let reloading = control.clone();

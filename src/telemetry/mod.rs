@@ -1,4 +1,5 @@
-//! Logs and metrics.
+//! Logs, the access log, and metrics.
 
+pub mod access;
 pub mod logs;
 pub mod metrics;

@@ -33,6 +33,7 @@ impl Rules<'_, '_> {
             threads: listen.threads,
             expose_routing: listen.expose_routing,
             drain_timeout: listen.drain_timeout.0,
+            count_tokens: listen.count_tokens,
             limits: self.client_limits(listen),
             trust: self.trust(listen),
         }

@@ -15,6 +15,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::{
     answers::{self, Connection, Refusal},
     context::Context,
+    grpc,
     incoming::{X_REQUEST_ID, host_of, request_id},
     settle::is_events,
     strict,
@@ -267,7 +268,14 @@ impl ProxyHttp for Handler {
             let (error_code, events) = (begun.status.as_u16(), takes_events(begun));
             if *e.esource() == ErrorSource::Upstream {
                 ctx.attempt.iter().for_each(|attempt| attempt.meter.broke_off());
-                if events && let Err(error) = answers::break_off(session, e).await {
+                let told = if events {
+                    answers::break_off(session, e).await
+                } else if grpc::is_asked_for(session.req_header()) {
+                    answers::break_off_call(session, e).await
+                } else {
+                    Ok(())
+                };
+                if let Err(error) = told {
                     tracing::debug!(%error, "the client left before it could be told of an error");
                 }
             }

@@ -10,6 +10,7 @@ mod body;
 mod context;
 pub mod front;
 pub mod gate;
+mod grpc;
 pub mod handler;
 pub mod incoming;
 pub mod matcher;

@@ -152,10 +152,9 @@ impl Refusal {
             Refusal::BadRequest | Refusal::Internal => grpc::INTERNAL,
             Refusal::Unauthorized => grpc::UNAUTHENTICATED,
             Refusal::RouteDenied | Refusal::ModelDenied => grpc::PERMISSION_DENIED,
-            Refusal::TooLarge
-            | Refusal::RequestsSpent
-            | Refusal::TokensSpent
-            | Refusal::BudgetSpent => grpc::RESOURCE_EXHAUSTED,
+            Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent | Refusal::TooLarge => {
+                grpc::RESOURCE_EXHAUSTED
+            }
         }
     }
 

@@ -182,7 +182,7 @@ impl Refusal {
             }
             Refusal::Unauthorized => grpc::UNAUTHENTICATED,
             Refusal::RouteDenied | Refusal::ModelDenied => grpc::PERMISSION_DENIED,
-            Refusal::TooLarge | Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent => {
+            Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent | Refusal::TooLarge => {
                 grpc::RESOURCE_EXHAUSTED
             }
         }

@@ -68,7 +68,7 @@ fn what_is_no_usage_is_none() {
     }
     assert_eq!(reported(Kind::Packed, r#"{"usage":{"prompt_tokens":7}}"#), None);
     let long = format!(r#"{{"usage":{{"x":"{}","prompt_tokens":7}}}}"#, "a".repeat(OBJECT_LEN_MAX));
-    assert_eq!(read_in(Kind::Json, long.as_bytes(), 1000).reported, false);
+    assert!(!read_in(Kind::Json, long.as_bytes(), 1000).reported);
     // It is found again after what was none.
     assert_eq!(
         reported(

@@ -15,6 +15,8 @@ mod costs;
 mod ejection;
 #[path = "check/limits.rs"]
 mod limits;
+#[path = "check/listen.rs"]
+mod listen;
 #[path = "check/load.rs"]
 mod load;
 #[path = "check/models.rs"]
@@ -85,7 +87,7 @@ fn unknown_keys() {
     "#);
     assert_snapshot!(with("region", "zzz = 1\nregion"), @"
     t.toml:6:1: error: backends.a: unknown key `zzz`
-        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `auth`, `client_credentials`, `egress_usd_per_gb`
+        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `server_name`, `client_cert`, `client_key`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `auth`, `client_credentials`, `egress_usd_per_gb`
     ");
     assert_snapshot!(with("[routes.chat]", "[route.chat]"), @r#"
     t.toml:15:2: error: unknown key `route`
@@ -538,7 +540,7 @@ keep_warm = 0.05
     assert_eq!(settings.admin.tokens[0].secret.expose(), "hunter2");
     assert_eq!(settings.admin.tokens[1].secret.expose(), env!("CARGO_MANIFEST_DIR"));
     assert_eq!(settings.admin.tls.as_ref().expect("TLS is on").key, dir.path().join("tls.key"));
-    assert_eq!(settings.backends[0].ca, [key.cert.der().to_vec()]);
+    assert_eq!(settings.backends[0].tls.ca, [key.cert.der().to_vec()]);
     let shown = format!("{settings:?} {:#}", settings.redacted_json());
     assert!(!shown.contains("hunter2"), "{shown}");
     let document = settings.redacted_json();

@@ -13,7 +13,7 @@ pub fn backend(n: usize) -> Arc<Backend> {
         id: format!("backend-{n}").parse().expect("a valid name"),
         endpoint: Endpoint { tls: false, host: "127.0.0.1".into(), port: 8000 },
         protocol: Protocol::Auto,
-        ca: Vec::new(),
+        tls: Default::default(),
         cloud: Cloud::Other,
         platform: Platform::Other,
         region: format!("region-{}", n % 5),

@@ -1,6 +1,10 @@
 //! `tradewind run`: serve until told to stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -8,7 +12,11 @@ use super::Failure;
 use crate::{
     admin::Desk,
     config,
-    control::{Control, serve},
+    control::{
+        Control,
+        handover::{self, Predecessor},
+        serve,
+    },
     telemetry::logs,
 };
 
@@ -18,6 +26,10 @@ pub struct Args {
     /// Configuration file.
     #[arg(long, short, value_name = "FILE", env = "TRADEWIND_CONFIG")]
     config: PathBuf,
+    /// Take over from the process that runs with the same state directory: its sockets, so that no connection is refused, and
+    /// its state. It finishes what is under way and ends.
+    #[arg(long)]
+    upgrade: bool,
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what is under way. SIGHUP reloads.
@@ -35,17 +47,27 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut interrupt = handler(SignalKind::interrupt())?;
     let mut hang_up = handler(SignalKind::hangup())?;
 
-    let running = serve::start(loaded.settings, Some(args.config))
+    let predecessor = if args.upgrade { Some(predecessor(&loaded.settings.state_dir).await?) } else { None };
+    let mut running = serve::start(loaded.settings, Some(args.config), predecessor)
         .await
         .map_err(|error| Failure::Input(error.to_string()))?;
-    let http = running.http.map_or_else(|| "none".to_owned(), |address| address.to_string());
-    tracing::info!(%http, admin = %running.admin, "serving");
+    handover::tell_service_manager();
+    let shown = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());
+    let (http, https) = (shown(running.http), shown(running.https));
+    tracing::info!(%http, %https, admin = %running.admin, "serving");
 
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => reload(running.control.clone()),
+            successor = running.successor() => {
+                tracing::info!("a successor asks for everything");
+                match running.hand_over(successor).await {
+                    Ok(()) => break,
+                    Err(error) => tracing::error!(%error, "the successor did not serve; this process goes on"),
+                }
+            }
         }
     }
     tracing::info!("draining: finishing what is under way; a second signal ends at once");
@@ -63,6 +85,15 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         tracing::info!("drained: every request under way has ended");
     }
     Ok(())
+}
+
+async fn predecessor(state_dir: &Path) -> Result<Predecessor, Failure> {
+    Predecessor::at(state_dir).await.map_err(|error| {
+        let dir = state_dir.display();
+        Failure::Input(format!(
+            "there is no process to take over from: nothing answers at {dir}/upgrade.sock ({error}); start without --upgrade"
+        ))
+    })
 }
 
 fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {

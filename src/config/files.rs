@@ -7,12 +7,15 @@ use std::{
 };
 
 use rustls::{
+    RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{schema::SecretRef, settings::Secret};
+use crate::model::{KeyPair, Timestamp};
 
 /// Largest certificate or key file: the bundle of every public root is a quarter of this.
 const PEM_LEN_MAX: u64 = 1 << 20;
@@ -50,24 +53,67 @@ fn in_words(error: &std::io::Error) -> String {
     }
 }
 
-/// The certificates in a PEM file, at least one.
+/// The certificates in a PEM file, at least one, and all of them readable.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = read(path, PEM_LEN_MAX)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match certificates {
-        Ok(certificates) if certificates.is_empty() => Err("it holds no certificate in PEM".into()),
-        Ok(certificates) => Ok(certificates),
-        Err(error) => Err(format!("it is not valid PEM: {error}")),
+    let certificates = certificates.map_err(|error| format!("it is not valid PEM: {error}"))?;
+    if certificates.is_empty() {
+        return Err("it holds no certificate in PEM".into());
     }
+    for (index, certificate) in certificates.iter().enumerate() {
+        X509Certificate::from_der(certificate)
+            .map_err(|_| format!("its certificate {} is none (X.509)", index + 1))?;
+    }
+    Ok(certificates)
+}
+
+/// As [`certificates`], of those that may vouch for others.
+pub(super) fn authorities(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let certificates = certificates(path)?;
+    let mut store = RootCertStore::empty();
+    for certificate in &certificates {
+        store.add(certificate.clone()).map_err(|error| format!("it cannot vouch for others: {error}"))?;
+    }
+    Ok(certificates.iter().map(|certificate| certificate.to_vec()).collect())
 }
 
 /// The private key in a PEM file, which must fit `certificates`.
-pub(super) fn check_key(path: &Path, certificates: Vec<CertificateDer<'static>>) -> Result<(), String> {
+fn key(path: &Path, certificates: Vec<CertificateDer<'static>>) -> Result<PrivateKeyDer<'static>, String> {
     let pem = read(path, PEM_LEN_MAX)?;
     let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| "it holds no private key in PEM".to_owned())?;
-    CertifiedKey::from_der(certificates, key, &ring::default_provider())
-        .map(drop)
-        .map_err(|error| format!("it is not the key of the certificate: {error}"))
+    CertifiedKey::from_der(certificates, key.clone_key(), &ring::default_provider())
+        .map_err(|error| format!("it is not the key of the certificate: {error}"))?;
+    Ok(key)
+}
+
+/// What is wrong with a certificate and its key.
+#[derive(Debug)]
+pub(super) enum BadPair {
+    Certificate(String),
+    Key(String),
+}
+
+/// The certificate at `cert` with its key; `file` is its name for those who know the configuration.
+pub(super) fn key_pair(file: &str, cert: &Path, key_file: &Path) -> Result<KeyPair, BadPair> {
+    let chain = certificates(cert).map_err(BadPair::Certificate)?;
+    let key = key(key_file, chain.clone()).map_err(BadPair::Key)?;
+    // It was read a moment ago.
+    let (_, leaf) =
+        X509Certificate::from_der(&chain[0]).map_err(|error| BadPair::Certificate(error.to_string()))?;
+    let alternatives = leaf.subject_alternative_name().ok().flatten();
+    let names = alternatives.iter().flat_map(|all| &all.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    Ok(KeyPair {
+        file: file.to_owned(),
+        names: names.collect(),
+        expires: Timestamp::from_second(leaf.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX),
+        key: key.secret_der().to_vec(),
+        chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
+    })
 }
 
 /// Reads a secret; `dir` is what a relative file is relative to.

@@ -11,11 +11,13 @@ use serde::{
     ser::SerializeMap,
 };
 
-pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerUrl, ServiceUrl};
+pub(super) use web::{
+    HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerName, ServerUrl, ServiceUrl,
+};
 
 use crate::model::{
-    BackendId, Endpoint, HostPattern, KeyHash, ModelPattern, PathPattern, PolicyId, Ramp, RouteId, Share,
-    TenantId, Timestamp,
+    BackendId, Endpoint, HostPattern, KeyHash, ModelPattern, Network, PathPattern, PolicyId, Ramp, RouteId,
+    Share, TenantId, Timestamp,
 };
 
 /// The longest duration accepted. Nothing that Tradewind waits for takes a month; a longer one is a slip of the unit.
@@ -176,6 +178,7 @@ formats!(
     Ramp,
     Rate,
     SocketAddr,
+    Network,
     Timestamp,
     BackendId,
     Endpoint,
@@ -183,6 +186,7 @@ formats!(
     ProbePath,
     LoadPlace,
     ServerUrl,
+    ServerName,
     HostPattern,
     PathPattern,
     ModelPattern,
@@ -341,6 +345,17 @@ impl Leaf for SocketAddr {
     }
 }
 
+impl Leaf for Network {
+    const FORMAT: &'static str = "tradewind-network";
+    const EXAMPLES: &'static [&'static str] = &["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"];
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse()
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Leaf for Timestamp {
     const FORMAT: &'static str = "date-time";
     const EXAMPLES: &'static [&'static str] = &["2021-03-02T00:00:00Z"];
@@ -446,6 +461,12 @@ mod tests {
         assert_eq!(ByteSize(1536).show(), "1536");
         round_trips::<ByteSize>(&["0", "1", "1023", "1024", "64KiB", "3GiB", "1536KiB"]);
         refuses::<ByteSize>(&["", "-1", "+1", "1.5MiB", "1MB", "MiB", "99999999999GiB"]);
+    }
+
+    #[test]
+    fn networks() {
+        round_trips::<Network>(&["10.0.0.0/8", "::1", "192.0.2.7", "0.0.0.0/0"]);
+        refuses::<Network>(&["10.0.0.1/8", "10.0.0.0/33", "a/8", ""]);
     }
 
     #[test]

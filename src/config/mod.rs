@@ -79,6 +79,23 @@ pub fn parse(text: &str, path: &Path) -> Result<Loaded, Faults> {
     }
 }
 
+/// Reads the certificates of a listener again, as far as they can be used; those that cannot stay as they are. Says what is wrong
+/// with them.
+pub fn renewed(https: &Https) -> (crate::model::TlsSpec, Vec<String>) {
+    let mut tls = https.tls.clone();
+    let mut problems = Vec::new();
+    for (pair, at) in tls.pairs.iter_mut().zip(&https.files) {
+        match files::key_pair(&pair.file, &at.cert, &at.key) {
+            Ok(renewed) => *pair = renewed,
+            Err(files::BadPair::Certificate(problem)) => {
+                problems.push(format!("{}: {problem}", at.cert.display()))
+            }
+            Err(files::BadPair::Key(problem)) => problems.push(format!("{}: {problem}", at.key.display())),
+        }
+    }
+    (tls, problems)
+}
+
 /// The JSON Schema of the file, for editors.
 pub fn json_schema() -> serde_json::Value {
     schema::json_schema()

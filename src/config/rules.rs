@@ -2,6 +2,7 @@
 
 mod conditions;
 mod costs;
+mod listen;
 mod load;
 mod prices;
 mod serving;
@@ -17,17 +18,12 @@ use std::{
 use super::{
     check::{Checked, KeyPath, dotted},
     faults::{Collector, Severity},
-    files,
-    leaf::{Leaf, Text, show_duration},
+    files::{self, BadPair},
+    leaf::{Text, show_duration},
     schema::{self, Document},
-    settings::{Access, Admin, Https, Listen, Location, Log, Secret, Settings, Tls, Token},
+    settings::{Access, Admin, Listen, Location, Log, Secret, Settings, Tls, Token},
 };
-use crate::model::{PolicyId, Share};
-
-/// Bounds of `body_peek_max`, in bytes: below the lower one hardly a request would fit; the upper one times a few hundred
-/// requests under way is all the memory of a large machine.
-const BODY_PEEK_MIN: u64 = 1 << 10;
-const BODY_PEEK_MAX: u64 = 64 << 20;
+use crate::model::{KeyPair, PolicyId, Share, Timestamp};
 
 /// Where a relative path starts, for someone whose file was not found.
 const PATH_HINT: &str = "relative paths start at the directory of this file";
@@ -89,7 +85,7 @@ pub(super) fn settings(
 struct Rules<'a, 'text> {
     checked: &'a Checked,
     dir: &'a Path,
-    /// Files that hold secrets which a reload takes up.
+    /// Files of certificates, keys and secrets, which a reload takes up.
     watched: Vec<PathBuf>,
     faults: &'a mut Collector<'text>,
 }
@@ -107,29 +103,6 @@ impl Rules<'_, '_> {
         let default: PolicyId = "default".parse().expect("`default` is a valid name");
         if !document.policies.0.iter().any(|(id, _)| *id == default) {
             document.policies.0.push((default, schema::Policy::default()));
-        }
-    }
-
-    fn listen(&mut self, listen: &schema::Listen) -> Listen {
-        let https = listen.https.as_ref().map(|https| {
-            let Tls { cert, key } = self.key_pair(&["listen", "https"], &https.cert, &https.key);
-            Https { addr: https.addr.0, cert, key }
-        });
-        let body_peek_max = listen.body_peek_max.0.0;
-        if !(BODY_PEEK_MIN..=BODY_PEEK_MAX).contains(&body_peek_max) {
-            let found = listen.body_peek_max.0.show();
-            let message = format!("found {found}, expected 1KiB to 64MiB");
-            self.error(&["listen", "body_peek_max"], message, None);
-        }
-        Listen {
-            http: listen.http.as_ref().map(|addr| addr.0),
-            https,
-            body_peek_max: usize::try_from(body_peek_max).unwrap_or(usize::MAX),
-            model_header: listen.model_header.0.0.clone(),
-            threads: listen.threads,
-            expose_routing: listen.expose_routing,
-            drain_timeout: listen.drain_timeout.0,
-            count_tokens: listen.count_tokens,
         }
     }
 
@@ -162,7 +135,7 @@ impl Rules<'_, '_> {
 
     fn admin(&mut self, admin: &schema::Admin) -> Admin {
         let addr = admin.listen.0;
-        let tls = admin.tls.as_ref().map(|tls| self.key_pair(&["admin", "tls"], &tls.cert, &tls.key));
+        let tls = admin.tls.as_ref().map(|tls| self.key_pair(&["admin", "tls"], &tls.cert, &tls.key).0);
         let missing = missing(&[("tls", tls.is_none()), ("tokens", admin.tokens.is_empty())]);
         if let Some(missing) = missing.filter(|_| !addr.ip().to_canonical().is_loopback()) {
             let message =
@@ -227,19 +200,43 @@ impl Rules<'_, '_> {
         }
     }
 
-    fn key_pair(&mut self, path: &[&str], cert: &str, key: &str) -> Tls {
-        let pair = Tls { cert: self.dir.join(cert), key: self.dir.join(key) };
-        let key_fits = match files::certificates(&pair.cert) {
-            Ok(certificates) => files::check_key(&pair.key, certificates),
-            Err(problem) => {
-                self.file_error(&[path, &["cert"]].concat(), cert, &problem);
-                files::open(&pair.key).map(drop)
+    /// A certificate and its key, and the files that they are in: under the keys `cert` and `key` of a table.
+    fn key_pair(&mut self, table: &[&str], cert: &str, key: &str) -> (Tls, Option<KeyPair>) {
+        self.key_pair_at(&[table, &["cert"]].concat(), &[table, &["key"]].concat(), cert, key)
+    }
+
+    fn key_pair_at(
+        &mut self,
+        cert_path: &[&str],
+        key_path: &[&str],
+        cert: &str,
+        key: &str,
+    ) -> (Tls, Option<KeyPair>) {
+        let files = Tls { cert: self.file(cert), key: self.file(key) };
+        match files::key_pair(cert, &files.cert, &files.key) {
+            Ok(pair) => {
+                if pair.expires < Timestamp::now() {
+                    let problem = format!("the certificate in `{cert}` expired at {}", pair.expires);
+                    self.warn(cert_path, &problem, Some("renew it".into()));
+                }
+                return (files, Some(pair));
             }
-        };
-        if let Err(problem) = key_fits {
-            self.file_error(&[path, &["key"]].concat(), key, &problem);
+            Err(BadPair::Key(problem)) => self.file_error(key_path, key, &problem),
+            Err(BadPair::Certificate(problem)) => {
+                self.file_error(cert_path, cert, &problem);
+                if let Err(problem) = files::open(&files.key) {
+                    self.file_error(key_path, key, &problem);
+                }
+            }
         }
-        pair
+        (files, None)
+    }
+
+    /// Where a file that the configuration names is; noted as one that matters.
+    fn file(&mut self, name: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        self.watched.push(path.clone());
+        path
     }
 
     fn state_dir(&mut self, state: &schema::State) -> PathBuf {

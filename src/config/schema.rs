@@ -24,8 +24,8 @@ use super::{
     settings::{LogFormat, Role},
 };
 use crate::model::{
-    BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Priority, Ramp, RetryOn, RetrySpec, RouteId,
-    Share, TenantId,
+    BackendId, ClientLimits, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Priority, Ramp,
+    RetryOn, RetrySpec, RouteId, Share, TenantId,
 };
 
 const fn seconds(seconds: u64) -> Text<Duration> {
@@ -88,6 +88,39 @@ pub(super) struct Listen {
     pub(super) body_peek_max: Text<ByteSize>,
     /// Header in which a client may name the model instead.
     pub(super) model_header: Text<HeaderName>,
+    /// Proxies and load balancers before this one: of them is believed what `X-Forwarded-For`, `-Host` and `-Proto` say, or a
+    /// PROXY header.
+    #[schemars(length(max = 1000), extend("examples" = [["10.0.0.0/8"]]))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) trusted_proxies: Vec<Text<Network>>,
+    /// Every connection from `trusted_proxies` begins with a PROXY header (version 1 or 2) and is refused without; one from
+    /// elsewhere does not.
+    pub(super) proxy_protocol: bool,
+    /// How long the head of a request may take from its first byte on, and a PROXY header and TLS handshake before it; between
+    /// 100ms and 5m.
+    pub(super) header_timeout: Text<Duration>,
+    /// How long a client may send nothing of a request's body, or take nothing of its answer; between 1s and 1d.
+    pub(super) silence_timeout: Text<Duration>,
+    /// How long a connection may be open without a request; between 1s and 1d. Longer than what a load balancer before this one
+    /// keeps its connections for (Google's: ten minutes).
+    pub(super) idle_timeout: Text<Duration>,
+    /// Longest head of a request; 4 KiB to 1000 KiB. A longer one is answered with 431.
+    pub(super) head_max: Text<ByteSize>,
+    /// Most headers of a request. One with more is answered with 431.
+    #[schemars(range(min = 10, max = 250))]
+    pub(super) headers_max: usize,
+    /// Most requests at once on one HTTP/2 connection.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) streams_max: u32,
+    /// Most connections of clients at once; one more is closed at once. Half of the files that the process may have open unless
+    /// given.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_connections: Option<u64>,
+    /// Most connections at once of one client address (IPv6: of one /64); no limit unless given.
+    #[schemars(range(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_connections_per_ip: Option<u32>,
     /// Whether requests need the key of a tenant, as `Authorization: Bearer KEY`, `x-api-key` or `api-key`.
     pub(super) authentication: Authentication,
     /// Read in answers how many tokens they took (see usage.md).
@@ -96,6 +129,7 @@ pub(super) struct Listen {
 
 impl Default for Listen {
     fn default() -> Listen {
+        let limits = ClientLimits::default();
         Listen {
             http: None,
             https: None,
@@ -104,6 +138,16 @@ impl Default for Listen {
             drain_timeout: seconds(60),
             body_peek_max: Text(ByteSize(1 << 20)),
             model_header: Text(HeaderName("x-model".into())),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            header_timeout: Text(limits.header_timeout),
+            silence_timeout: Text(limits.silence_timeout),
+            idle_timeout: Text(limits.idle_timeout),
+            head_max: Text(ByteSize(limits.head_max as u64)),
+            headers_max: limits.headers_max,
+            streams_max: limits.streams_max,
+            max_connections: None,
+            max_connections_per_ip: None,
             authentication: Authentication::Off,
             count_tokens: true,
         }
@@ -122,6 +166,43 @@ pub(super) struct Https {
     /// File with the private key in PEM.
     #[schemars(length(min = 1))]
     pub(super) key: String,
+    /// Further certificates. A client gets one that is for the name that it asks for (SNI), else the first.
+    #[schemars(length(max = 1000))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) certs: Vec<Tls>,
+    /// The oldest version of TLS.
+    #[serde(default)]
+    pub(super) min_version: TlsVersion,
+    /// File with the certificates (PEM) that clients' certificates must chain to. Without it, clients are asked for none.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_ca: Option<String>,
+    /// What becomes of clients without a certificate; for `client_ca` only.
+    #[serde(default)]
+    pub(super) client_auth: ClientAuth,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+pub(super) enum TlsVersion {
+    /// TLS 1.2 and 1.3.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3 only.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// What becomes of clients without a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ClientAuth {
+    /// They are refused.
+    #[default]
+    Required,
+    /// They are served; one with a wrong certificate is refused.
+    Optional,
 }
 
 /// The admin API.

@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, PolicyId, Route, Share, Tenant},
+    model::{Backend, ClientLimits, Cloud, PolicyId, Route, Share, Tenant, TlsSpec, Trust},
     rules::RuleSet,
 };
 
@@ -42,7 +42,7 @@ pub struct Settings {
     pub tenants: Option<Vec<Arc<Tenant>>>,
     /// The rules of the policies that have some.
     pub rules: HashMap<PolicyId, RuleSet>,
-    /// Files that hold secrets which a reload takes up.
+    /// Files of certificates, keys and secrets, which a reload takes up.
     pub watched: Vec<PathBuf>,
     /// What [`Settings::redacted_json`] gives.
     pub effective: Arc<serde_json::Value>,
@@ -82,6 +82,10 @@ pub struct Listen {
     pub body_peek_max: usize,
     /// Header in which a client may name the model, in lower case. A valid name.
     pub model_header: String,
+    /// How much clients may use.
+    pub limits: ClientLimits,
+    /// Whose word is taken for whom a request is.
+    pub trust: Trust,
     /// Whether answers are read for the tokens that they took.
     pub count_tokens: bool,
 }
@@ -91,10 +95,10 @@ pub struct Listen {
 pub struct Https {
     /// The address.
     pub addr: SocketAddr,
-    /// Certificate chain in PEM, checked against `key`.
-    pub cert: PathBuf,
-    /// Private key in PEM.
-    pub key: PathBuf,
+    /// How TLS is terminated; as many certificates as `files`.
+    pub tls: TlsSpec,
+    /// Where the certificates were read from.
+    pub files: Vec<Tls>,
 }
 
 /// The admin API. Other than on loopback it has tokens and TLS.

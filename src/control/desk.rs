@@ -178,6 +178,12 @@ impl Desk for Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            connections: self.signals.meters.connections.clone(),
+            certificates: {
+                let https = active.settings.listen.https.iter();
+                let pairs = https.flat_map(|https| &https.tls.pairs);
+                pairs.map(|pair| (pair.file.clone(), pair.expires)).collect()
+            },
             models: self.signals.meters.models(),
             tenants: self.signals.meters.tenants(),
             access_lost: self.access.as_ref().map(|access| access.lost()),

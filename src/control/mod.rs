@@ -4,13 +4,14 @@
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
-//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
+//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor) and `scribe.rs` (what is written to
 //! disk).
 
 mod accounts;
 mod board;
 mod brain;
 mod desk;
+pub mod handover;
 mod notices;
 mod preview;
 mod rates;
@@ -44,7 +45,7 @@ use crate::{
         Timestamp,
     },
     policy::explain,
-    proxy::{Common, Publisher, tenant::Guests},
+    proxy::{Common, Door, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
     telemetry::access::AccessLog,
@@ -104,8 +105,9 @@ pub struct Control {
     intake: Mutex<Intake>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
-    /// The configuration file, and those with secrets that it names, as they were when they were last read.
+    /// The configuration file, and those of certificates and secrets that it names, as they were when they were last read.
     seen: Mutex<Seen>,
+    door: Arc<Door>,
     was_ready: AtomicBool,
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
@@ -339,6 +341,7 @@ fn common(settings: &Settings, signals: &Signals, access: Option<Arc<AccessLog>>
         expose_routing: listen.expose_routing,
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
+        trust: listen.trust.clone(),
         count_tokens: listen.count_tokens,
         credentials: signals.credentials.clone(),
         guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, &signals.meters))),

@@ -1,6 +1,8 @@
 //! Replacing the configuration while running: all or nothing.
 
 use std::{
+    io,
+    net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -13,7 +15,7 @@ use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 use super::{Active, Control, lock};
 use crate::{
     admin::views::ReloadError,
-    config::{self, Settings},
+    config::{self, Https, Settings},
     model::{Cloud, Timestamp},
     signals::prices::{PriceFeed, PriceSettings, Want},
     store::EntryKind,
@@ -63,9 +65,39 @@ impl Control {
                 );
                 let body = json!({ "event": "refused", "author": author, "why": error.to_string() });
                 self.note(now, EntryKind::Config, None, body);
+                self.renew_certificates();
             }
         }
         outcome
+    }
+
+    /// Takes up the certificates of the running configuration that have changed, as far as they can be used: they must not
+    /// expire while something else is wrong.
+    fn renew_certificates(&self) {
+        let active = self.active.load();
+        let Some(https) = &active.settings.listen.https else { return };
+        let (tls, problems) = config::renewed(https);
+        for problem in problems {
+            tracing::error!("a certificate was not renewed, the one in use stays: {problem}");
+        }
+        if tls == https.tls {
+            return;
+        }
+        let mut settings = active.settings.clone();
+        settings.listen.https = Some(Https { tls, ..https.clone() });
+        match self.open_door(&settings) {
+            Ok(()) => {
+                tracing::info!("certificates were renewed");
+                self.active.store(Arc::new(Active { settings, generation: active.generation }));
+            }
+            Err(error) => tracing::error!(%error, "certificates were not renewed, those in use stay"),
+        }
+    }
+
+    /// What holds for the connections of clients from now on.
+    fn open_door(&self, settings: &Settings) -> io::Result<()> {
+        let listen = &settings.listen;
+        self.door.update(&listen.limits, &listen.trust, listen.https.as_ref().map(|https| &https.tls))
     }
 
     fn load_and_take_up(&self) -> Result<u64, ReloadError> {
@@ -80,6 +112,9 @@ impl Control {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        self.open_door(&loaded.settings).map_err(|error| {
+            ReloadError::NeedsRestart(format!("{}: listen.https: {error}", path.display()))
+        })?;
         let generation = active.generation + 1;
         self.take_up(loaded.settings, generation);
         Ok(generation)
@@ -151,7 +186,7 @@ impl Control {
 fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), ReloadError> {
     let changed = [
         ("listen.http", old.listen.http != new.listen.http),
-        ("listen.https", old.listen.https != new.listen.https),
+        ("listen.https", https_addr(old) != https_addr(new)),
         ("listen.threads", old.listen.threads != new.listen.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.tls", old.admin.tls != new.admin.tls),
@@ -168,6 +203,10 @@ fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), Relo
         path.display(),
         names.join(", ")
     )))
+}
+
+fn https_addr(settings: &Settings) -> Option<SocketAddr> {
+    settings.listen.https.as_ref().map(|https| https.addr)
 }
 
 /// Files as they were when they were last read.

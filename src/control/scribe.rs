@@ -31,6 +31,8 @@ pub(super) enum Note {
     },
     /// Overrides have ended: take them off the disk.
     Tidy,
+    /// All before this is written: say so.
+    Written(SyncSender<()>),
 }
 
 /// The writing thread.
@@ -61,6 +63,13 @@ impl Scribe {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(note) {
             self.lost.fetch_add(1, Relaxed);
         }
+    }
+
+    /// Waits until all that was noted is written. `false` if a disk that hangs keeps it from that.
+    pub(super) fn finish(&self) -> bool {
+        let (written, done) = sync_channel(1);
+        self.note(Note::Written(written));
+        done.recv_timeout(CLOSING_WAIT).is_ok()
     }
 
     /// Notes that were lost since the start.
@@ -96,6 +105,11 @@ fn write(
             Note::Blob { name, bytes } => blobs.put(name, &bytes),
             Note::Tidy => {
                 overrides.tidy();
+                Ok(())
+            }
+            Note::Written(written) => {
+                // Who asked may have waited long enough.
+                let _ = written.send(());
                 Ok(())
             }
         };

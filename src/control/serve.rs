@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -10,11 +11,16 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde_json::json;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+    task::JoinHandle,
+};
 
 use super::{
     Active, Control, MEMORY_BLOB, PRICES_BLOB, TENANTS_BLOB, Told, board,
     brain::{Brain, Signals},
+    handover::{self, LOCK, Other, Predecessor},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
     reload::Seen,
@@ -24,7 +30,7 @@ use crate::{
     admin,
     config::Settings,
     model::{RoutingTable, Timestamp},
-    proxy::{Front, FrontOptions, Publisher},
+    proxy::{Door, Front, FrontOptions, Publisher},
     signals::{
         credentials::CredentialBoard, ejection::EjectionBoard, load::LoadBoard, prices::PriceBook,
         probes::ProbeBoard, resolve::Resolver, traffic::Meters,
@@ -65,6 +71,9 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("{0}")]
     State(#[from] StoreError),
+    /// The predecessor did not hand over what it has.
+    #[error("cannot take over from the running process: {0}; it goes on as before")]
+    Handover(io::Error),
     /// The access log cannot be written.
     #[error("cannot write the access log {} (log.access.file): {cause}", file.display())]
     Access {
@@ -84,27 +93,62 @@ pub struct Running {
     pub control: Arc<Control>,
     /// Address for plain HTTP, if there is one.
     pub http: Option<SocketAddr>,
+    /// Address for TLS, if there is one.
+    pub https: Option<SocketAddr>,
     /// Address of the admin API.
     pub admin: SocketAddr,
     front: Front,
+    work: Work,
+    /// Copies of what is listened on, for a successor. The admin API's comes last.
+    sockets: Vec<(&'static str, TcpListener)>,
+    dir: Arc<LocalDir>,
+    /// Where a successor asks; `None` if that cannot be.
+    bell: Option<UnixListener>,
+    handed_over: bool,
+}
+
+/// What runs beside the requests.
+struct Work {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// Starts everything that `settings` ask for; returns when requests are being served. `config_path` is what a reload reads.
+/// Starts everything that `settings` ask for; returns when requests are being served. `config_path` is what a reload reads. A
+/// predecessor serves until then, and ends.
 ///
 /// # Errors
-/// When an address, the state directory or a certificate cannot be used. Nothing is left running then.
-pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<Running, StartError> {
-    let http = settings.listen.http.map(|address| bind(address, "listen.http")).transpose()?;
-    let https = match &settings.listen.https {
-        Some(https) => Some((bind(https.addr, "listen.https")?, https.cert.clone(), https.key.clone())),
-        None => None,
+/// When an address, the state directory or a certificate cannot be used. Nothing is left running then, but a predecessor.
+pub async fn start(
+    settings: Settings,
+    config_path: Option<PathBuf>,
+    mut predecessor: Option<Predecessor>,
+) -> Result<Running, StartError> {
+    let mut bind = |address, key| match predecessor.as_mut().and_then(|old| old.listener(key, address)) {
+        Some(listener) => Ok(listener),
+        None => bind(address, key),
     };
+    let http = settings.listen.http.map(|address| bind(address, "listen.http")).transpose()?;
+    let https = settings.listen.https.as_ref();
+    let https = https.map(|https| bind(https.addr, "listen.https")).transpose()?;
     let admin_socket = bind(settings.admin.listen, "admin.listen")?;
     let admin = admin_socket.local_addr().unwrap_or(settings.admin.listen);
+    let mut sockets = Vec::new();
+    for (key, socket) in [("listen.http", &http), ("listen.https", &https)] {
+        if let Some(socket) = socket {
+            sockets.push((key, socket.try_clone().map_err(StartError::Front)?));
+        }
+    }
+    sockets.push(("admin.listen", admin_socket));
 
-    let control = Arc::new(open(settings, config_path).await?);
+    let dir = match &mut predecessor {
+        None => open_state_dir(&settings.state_dir).await?,
+        Some(old) => {
+            let lock = old.state().await.map_err(StartError::Handover)?;
+            LocalDir::open_with(&settings.state_dir, lock)?
+        }
+    };
+    let dir = Arc::new(dir);
+    let control = Arc::new(open(settings, config_path, dir.clone())?);
     let settings = control.active.load().settings.clone();
     control.follow_prices(&settings);
     let (answered, ()) = tokio::join!(
@@ -117,55 +161,137 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
     control.turn(Timestamp::now());
 
     let threads = settings.listen.threads.unwrap_or_else(cores);
-    let options = FrontOptions { http, https, threads };
+    let options = FrontOptions { http, https, door: control.door.clone(), threads };
     let front = Front::start(&control.publisher, options).map_err(StartError::Front)?;
 
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = vec![
-        tokio::spawn(turns(control.clone(), stopped.clone())),
-        tokio::spawn(wakes(control.clone(), stopped.clone())),
-        tokio::spawn(serve_admin(control.clone(), admin_socket, stopped.clone())),
-    ];
-    if control.config_path.is_some() {
-        tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
+    let work = Work::start(&control, &sockets).map_err(StartError::Front)?;
+    let bell = bell(dir.path());
+    if let Some(old) = predecessor {
+        old.serving().await.map_err(StartError::Handover)?;
     }
-    let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
-    control.note(Timestamp::now(), EntryKind::Process, None, body);
-    Ok(Running { http: front.http(), control, admin, front, stop, tasks })
+    control.note_start();
+    let (http, https) = (front.http(), front.https());
+    Ok(Running { http, https, control, admin, front, work, sockets, dir, bell, handed_over: false })
+}
+
+impl Work {
+    fn start(control: &Arc<Control>, sockets: &[(&'static str, TcpListener)]) -> io::Result<Work> {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = vec![
+            tokio::spawn(turns(control.clone(), stopped.clone())),
+            tokio::spawn(wakes(control.clone(), stopped.clone())),
+        ];
+        if let Some((_, admin)) = sockets.last() {
+            tasks.push(tokio::spawn(serve_admin(control.clone(), admin.try_clone()?, stopped.clone())));
+        }
+        if control.config_path.is_some() {
+            tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
+        }
+        Ok(Work { stop, tasks })
+    }
+
+    async fn end(&mut self) {
+        self.stop.send_replace(true);
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task had failed before the shutdown");
+            }
+        }
+    }
 }
 
 impl Running {
     /// Readiness goes down, nothing more is accepted, and requests under way finish within the configured time. Returns how
     /// many were cut off at its end.
     pub async fn drain(self) -> u64 {
-        let Running { control, front, stop, tasks, .. } = self;
+        let Running { control, front, mut work, sockets, handed_over, .. } = self;
         control.start_draining();
+        // Or connections would wait for somebody to accept them.
+        drop(sockets);
         let deadline = control.active.load().settings.listen.drain_timeout;
         let cut_off = front.drain(deadline).await;
-        stop.send_replace(true);
-        for task in tasks {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task had failed before the shutdown");
-            }
+        if !handed_over {
+            work.end().await;
+            control.close(json!({ "event": "stopped", "cut_off": cut_off }));
         }
-        let body = json!({ "event": "stopped", "cut_off": cut_off });
-        let now = Timestamp::now();
-        control.turn(now);
-        let settings = &control.active.load().settings;
-        let mut brain = lock(&control.brain);
-        let accounts = brain.close_accounts(settings, &control.signals, now);
-        control.save_memory(&brain);
-        drop(brain);
-        control.note_accounts(accounts, now);
-        control.note(now, EntryKind::Process, None, body);
-        control.save_prices(&control.active.load().settings);
-        control.save_notices(true);
-        control.save_tenants(&control.active.load().settings, now);
         if let Some(access) = &control.access {
             access.flush(ACCESS_FLUSH);
         }
         cut_off
     }
+
+    /// Waits until a successor asks for what this process has.
+    pub async fn successor(&self) -> UnixStream {
+        if let Some(bell) = &self.bell {
+            match bell.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => tracing::warn!(%error, "no successor will be heard any more"),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Hands everything over to a successor; what is left then is to [`drain`](Self::drain).
+    ///
+    /// # Errors
+    /// When it does not get as far as to serve. This process goes on as before.
+    pub async fn hand_over(&mut self, to: UnixStream) -> io::Result<()> {
+        let mut other = Other::new(to);
+        let sockets = self.sockets.iter().map(|(name, socket)| (*name, socket.as_fd()));
+        let all: Vec<_> = sockets.chain([(LOCK, self.dir.lock().as_fd())]).collect();
+        other.give(&all)?;
+        drop(all);
+        other.hear("take").await?;
+        // Requests go on by the last table.
+        self.work.end().await;
+        self.control.close(json!({ "event": "stopped", "handed_over": true }));
+        if !self.control.scribe.finish() {
+            tracing::error!("the journal could not be written to its end in time");
+        }
+        let served = async {
+            other.say("yours").await?;
+            other.hear("serving").await
+        };
+        let served = served.await;
+        match served {
+            Ok(()) => self.handed_over = true,
+            Err(_) => {
+                self.work = Work::start(&self.control, &self.sockets)?;
+                self.bell = bell(self.dir.path());
+                self.control.note_start();
+            }
+        }
+        served
+    }
+}
+
+impl Control {
+    fn note_start(&self) {
+        let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
+        self.note(Timestamp::now(), EntryKind::Process, None, body);
+    }
+
+    /// The last words of this process, unless it goes on after all.
+    fn close(&self, body: serde_json::Value) {
+        let now = Timestamp::now();
+        self.turn(now);
+        let settings = &self.active.load().settings;
+        let mut brain = lock(&self.brain);
+        let accounts = brain.close_accounts(settings, &self.signals, now);
+        self.save_memory(&brain);
+        drop(brain);
+        self.note_accounts(accounts, now);
+        self.note(now, EntryKind::Process, None, body);
+        self.save_prices(settings);
+        self.save_notices(true);
+        self.save_tenants(settings, now);
+    }
+}
+
+/// Where a successor can ask. Without it everything else works.
+fn bell(state_dir: &Path) -> Option<UnixListener> {
+    let bell = handover::listen(state_dir);
+    bell.inspect_err(|error| tracing::warn!(%error, "this process cannot be upgraded without a stop")).ok()
 }
 
 fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
@@ -177,10 +303,9 @@ fn cores() -> usize {
 }
 
 /// Opens what outlives a restart and puts the parts together. Nothing runs yet.
-async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Control, StartError> {
+fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) -> Result<Control, StartError> {
     let now = Timestamp::now();
     let seen = Seen::of(config_path.iter().chain(&settings.watched));
-    let dir = Arc::new(open_state_dir(&settings.state_dir).await?);
     let blobs: Arc<dyn Blobs> = dir.clone();
     let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
     let journal = Arc::new(Journal::open(dir.path(), JournalLimits::default())?);
@@ -207,6 +332,10 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         None => None,
     };
     let meters = Arc::new(Meters::default());
+    let listen = &settings.listen;
+    let tls = listen.https.as_ref().map(|https| &https.tls);
+    let door = Door::new(meters.connections.clone(), &listen.limits, &listen.trust, tls);
+    let door = Arc::new(door.map_err(StartError::Front)?);
     if let Some(text) = read_blob(&*blobs, TENANTS_BLOB) {
         match serde_json::from_str(&text) {
             Ok(saved) => meters.restore_tenants(&saved),
@@ -242,6 +371,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         feed: Mutex::new(None),
         reloading: Mutex::new(()),
         seen: Mutex::new(seen),
+        door,
         was_ready: AtomicBool::new(false),
         config_error: ArcSwapOption::empty(),
         reload_failures: Default::default(),

@@ -85,7 +85,8 @@ pub async fn run(options: Options) -> Result<Summary, DemoError> {
 
     // The replay of prices begins when the product starts.
     let replay = Replay { window, speed, began: Instant::now(), began_at: Timestamp::now() };
-    let running = serve::start(loaded.settings, Some(path)).await.map_err(because("start Tradewind"))?;
+    let running =
+        serve::start(loaded.settings, Some(path), None).await.map_err(because("start Tradewind"))?;
     let ready = tokio::select! {
         () = interruption.wait() => None,
         ready = wait_ready(&running.control) => Some(ready),

@@ -1,10 +1,10 @@
 //! What the operator says about a backend.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthSpec, BackendId, Offer, Share};
+use super::{AuthSpec, BackendId, KeyPair, Offer, Share};
 
 /// Where a backend's nodes are billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -296,6 +296,17 @@ impl LoadSpec {
     }
 }
 
+/// How a backend's TLS is verified, and what it is shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BackendTls {
+    /// Certificates (DER) that its certificate must chain to; empty for the system's roots.
+    pub ca: Vec<Vec<u8>>,
+    /// The name that it is asked for and its certificate must be for; `None` for the host of its URL.
+    pub server_name: Option<String>,
+    /// The certificate that it is shown; `None` for none.
+    pub client: Option<Arc<KeyPair>>,
+}
+
 /// What becomes of the headers by which a client shows who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -315,9 +326,9 @@ pub struct Backend {
     pub endpoint: Endpoint,
     /// How it is spoken to.
     pub protocol: Protocol,
-    /// Certificates (DER) that its TLS certificate must chain to; empty for the system's roots.
+    /// How its TLS is verified, and what it is shown.
     #[serde(skip)]
-    pub ca: Vec<Vec<u8>>,
+    pub tls: BackendTls,
     /// Who bills it.
     pub cloud: Cloud,
     /// What runs it.

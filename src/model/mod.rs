@@ -1,12 +1,13 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
-//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`auth`], [`route`], [`policy`] and [`redundancy`] and [`tenant`] (what the operator
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`auth`], [`route`], [`policy`], [`redundancy`], [`tenant`] and [`clients`] (what the operator
 //! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
 //! from it), [`table`] (what the request path reads) and [`words`] (how amounts are shown).
 
 pub mod auth;
 pub mod backend;
 pub mod binding;
+pub mod clients;
 pub mod decision;
 pub mod id;
 pub mod overrides;
@@ -24,11 +25,12 @@ pub mod words;
 
 pub use auth::{AuthSpec, AwsSigV4};
 pub use backend::{
-    Accelerator, Backend, ClientCredentials, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec,
-    LoadSpec, Managed, MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url,
-    ZonePrice,
+    Accelerator, Backend, BackendTls, ClientCredentials, Cloud, EjectionSpec, Endpoint, Interruptions,
+    LimitSpec, LoadSpec, Managed, MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas,
+    Url, ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};
+pub use clients::{ClientLimits, KeyPair, Network, TlsSpec, Trust};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
 pub use id::{BackendId, PolicyId, RouteId, TenantId};
 pub use overrides::{Override, OverrideKind};

@@ -35,7 +35,7 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         id: id(name),
         endpoint: Endpoint { tls: false, host: "127.0.0.1".into(), port: 80 },
         protocol: Protocol::Auto,
-        ca: Vec::new(),
+        tls: Default::default(),
         cloud: Cloud::Other,
         platform: Platform::Other,
         region: "r".into(),

@@ -33,6 +33,10 @@ pub enum Refusal {
     Timeout,
     /// The request itself is not valid HTTP.
     BadRequest,
+    /// The head of the request is too long, or has too many headers.
+    HeadTooLarge,
+    /// The head of the request did not come in time.
+    SlowRequest,
     /// The body is longer than what can be held, and it would have to be.
     TooLarge,
     /// A fault of Tradewind's own.
@@ -60,6 +64,8 @@ impl Refusal {
             Refusal::Unreachable | Refusal::Broken => 502,
             Refusal::Timeout => 504,
             Refusal::BadRequest => 400,
+            Refusal::HeadTooLarge => 431,
+            Refusal::SlowRequest => 408,
             Refusal::TooLarge => 413,
             Refusal::Internal => 500,
             Refusal::Unauthorized => 401,
@@ -88,6 +94,14 @@ impl Refusal {
             }
             Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
             Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
+            Refusal::HeadTooLarge => (
+                "invalid_request_error",
+                "request_header_too_large",
+                "The request's headers are too many or too long.",
+            ),
+            Refusal::SlowRequest => {
+                ("invalid_request_error", "request_timeout", "The request's headers did not arrive in time.")
+            }
             Refusal::TooLarge => (
                 "invalid_request_error",
                 "request_too_large",
@@ -133,7 +147,21 @@ impl Refusal {
         self.words().1
     }
 
-    fn body(self) -> Bytes {
+    /// The answer to what came over HTTP/1.1 and is not taken for a request; the connection ends with it.
+    pub(super) fn as_bytes(self) -> Vec<u8> {
+        let status = http::StatusCode::from_u16(self.status()).unwrap_or(http::StatusCode::BAD_REQUEST);
+        let reason = status.canonical_reason().unwrap_or_default();
+        let body = self.body();
+        let head = format!(
+            "HTTP/1.1 {} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            status.as_u16(),
+            body.len()
+        );
+        [head.as_bytes(), &body].concat()
+    }
+
+    /// The error as JSON.
+    pub(super) fn body(self) -> Bytes {
         let (kind, code, message) = self.words();
         let error = serde_json::json!({
             "error": { "message": message, "type": kind, "param": null, "code": code }
@@ -149,7 +177,9 @@ impl Refusal {
                 grpc::UNAVAILABLE
             }
             Refusal::Timeout => grpc::DEADLINE_EXCEEDED,
-            Refusal::BadRequest | Refusal::Internal => grpc::INTERNAL,
+            Refusal::BadRequest | Refusal::HeadTooLarge | Refusal::SlowRequest | Refusal::Internal => {
+                grpc::INTERNAL
+            }
             Refusal::Unauthorized => grpc::UNAUTHENTICATED,
             Refusal::RouteDenied | Refusal::ModelDenied => grpc::PERMISSION_DENIED,
             Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent | Refusal::TooLarge => {

@@ -3,20 +3,20 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    os::fd::IntoRawFd,
     sync::Arc,
     time::Duration,
 };
 
-use pingora_core::{
-    listeners::tls::TlsSettings,
-    server::{Fds, configuration::ServerConf},
-    services::{Service as _, listening::Service},
-};
+use pingora_core::{apps::HttpServerApp, server::configuration::ServerConf};
 use pingora_proxy::http_proxy;
-use tokio::{runtime::Runtime, sync::watch};
+use tokio::{runtime::Runtime, sync::watch, time::Instant};
 
-use super::{handler::Handler, pick::ATTEMPTS_MAX, sniff::Sniffer, table::Publisher};
+use super::{
+    door::{Door, Reception, Scheme, serve::LAST_REQUEST},
+    handler::Handler,
+    pick::ATTEMPTS_MAX,
+    table::Publisher,
+};
 use crate::signals::traffic::Meters;
 
 /// Idle connections to backends that are kept for reuse, over all backends.
@@ -34,8 +34,10 @@ const FLUSH: Duration = Duration::from_millis(20);
 pub struct FrontOptions {
     /// Plain text: HTTP/1.1 and h2c.
     pub http: Option<TcpListener>,
-    /// TLS with certificate and key files (PEM): HTTP/1.1 and HTTP/2 by ALPN.
-    pub https: Option<(TcpListener, std::path::PathBuf, std::path::PathBuf)>,
+    /// TLS: HTTP/1.1 and HTTP/2 by ALPN.
+    pub https: Option<TcpListener>,
+    /// What holds for connections.
+    pub door: Arc<Door>,
     /// Threads that serve requests.
     pub threads: usize,
 }
@@ -46,14 +48,16 @@ pub struct Front {
     runtime: Option<Runtime>,
     stop: watch::Sender<bool>,
     meters: Arc<Meters>,
+    door: Arc<Door>,
     http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
 }
 
 impl Front {
     /// Starts serving by what `publisher` publishes.
     ///
     /// # Errors
-    /// When threads cannot be started, or a certificate or key cannot be used.
+    /// When threads cannot be started, or a socket cannot be used.
     pub fn start(publisher: &Publisher, options: FrontOptions) -> io::Result<Front> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
@@ -66,27 +70,29 @@ impl Front {
             upstream_keepalive_pool_size: POOLED_CONNECTIONS_MAX,
             ..ServerConf::default()
         };
-        let proxy = http_proxy(&Arc::new(conf), Handler::new(publisher.current()));
-        let mut service = Service::new("tradewind".into(), Sniffer::new(proxy));
-
-        // Sockets are bound before, where a failure can be told, and handed over by their address.
-        let mut sockets = Fds::new();
-        let http = options.http.map(|listener| hand_over(&mut sockets, listener)).transpose()?;
-        if let Some(address) = http {
-            service.add_tcp(&address.to_string());
-        }
-        if let Some((listener, cert, key)) = options.https {
-            let mut tls = TlsSettings::intermediate(&cert.to_string_lossy(), &key.to_string_lossy())
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e.to_string()))?;
-            tls.enable_h2();
-            let address = hand_over(&mut sockets, listener)?;
-            service.add_tls_with_settings(&address.to_string(), None, tls);
-        }
-
+        let proxy = Arc::new(http_proxy(&Arc::new(conf), Handler::new(publisher.current())));
         let (stop, stopped) = watch::channel(false);
-        let sockets = Arc::new(parking_lot::Mutex::new(sockets));
-        runtime.spawn(async move { service.start_service(Some(sockets), stopped, 1).await });
-        Ok(Front { runtime: Some(runtime), stop, meters: publisher.meters().clone(), http })
+        let reception = Reception::new(options.door.clone(), proxy.clone(), stopped.clone());
+        let accept = |listener: Option<TcpListener>, scheme| -> io::Result<Option<SocketAddr>> {
+            let Some(listener) = listener else { return Ok(None) };
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            let _within = runtime.enter();
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            runtime.spawn(reception.clone().accept(listener, scheme));
+            Ok(Some(address))
+        };
+        let http = accept(options.http, Scheme::Http)?;
+        let https = accept(options.https, Scheme::Https)?;
+        let mut stopped = stopped;
+        runtime.spawn(async move {
+            // Answers say from then on that their connections end.
+            if stopped.wait_for(|stop| *stop).await.is_ok() {
+                proxy.http_cleanup().await;
+            }
+        });
+        let (meters, door) = (publisher.meters().clone(), options.door);
+        Ok(Front { runtime: Some(runtime), stop, meters, door, http, https })
     }
 
     /// The plain-text address in use.
@@ -94,17 +100,23 @@ impl Front {
         self.http
     }
 
-    /// Accepts nothing more, closes idle connections, and returns when the last request under way has ended or `deadline`
-    /// has passed. Says how many were cut off.
+    /// The address for TLS in use.
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// Accepts nothing more, and returns when the last request under way has ended or `deadline` has passed. Idle connections
+    /// get a moment for a last request. Says how many requests were cut off.
     pub async fn drain(mut self, deadline: Duration) -> u64 {
         self.stop.send_replace(true);
-        let end = tokio::time::Instant::now() + deadline;
+        let begun = Instant::now();
         let cut_off = loop {
             let in_flight = self.meters.in_flight();
-            if tokio::time::Instant::now() >= end {
+            if begun.elapsed() >= deadline {
                 break in_flight;
             }
-            if in_flight == 0 {
+            let nobody_waits = self.door.open() == 0 || begun.elapsed() >= LAST_REQUEST;
+            if in_flight == 0 && nobody_waits {
                 tokio::time::sleep(FLUSH).await;
                 // A request that had just been read when the drain began may have entered meanwhile.
                 if self.meters.in_flight() == 0 {
@@ -127,11 +139,4 @@ impl Drop for Front {
             runtime.shutdown_background();
         }
     }
-}
-
-fn hand_over(sockets: &mut Fds, listener: TcpListener) -> io::Result<SocketAddr> {
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    sockets.add(address.to_string(), listener.into_raw_fd());
-    Ok(address)
 }

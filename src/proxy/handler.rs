@@ -1,6 +1,6 @@
 //! The phases of a request.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::{
     answers::{self, Connection, Refusal},
     context::Context,
+    forwarded::{self, Origin},
     grpc,
     incoming::{X_REQUEST_ID, host_of, request_id},
     settle::is_events,
@@ -27,9 +28,6 @@ use crate::signals::{
     traffic::{CLIENT_LEFT, Outcome, RetryReason},
 };
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_TRADEWIND_BACKEND: HeaderName = HeaderName::from_static("x-tradewind-backend");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const LOAD_REPORT: HeaderName = HeaderName::from_static(ORCA_HEADER);
@@ -94,17 +92,14 @@ impl ProxyHttp for Handler {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        // What a client says about proxies before us is not to be believed without knowing them.
-        match host_of(request) {
-            Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
-            None => drop(request.remove_header(&X_FORWARDED_HOST)),
+        let origin = Origin {
+            peer: peer_of(session),
+            host: host_of(request),
+            tls: session.digest().is_some_and(|digest| digest.ssl_digest.is_some()),
+        };
+        if let Some((table, _)) = &ctx.found {
+            forwarded::introduce(request, origin, &table.common.trust)?;
         }
-        if let Some(client) = session.client_addr().and_then(|address| address.as_inet()) {
-            request.insert_header(X_FORWARDED_FOR, client.ip().to_string())?;
-        }
-        let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        request.insert_header(X_FORWARDED_PROTO, if tls { "https" } else { "http" })?;
-        request.remove_header(&header::FORWARDED);
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
         // A whole URL is how clients ask a proxy; what is behind this one is asked for a path.
         if !matches!(request.raw_path(), [b'/', ..] | b"*") {
@@ -153,6 +148,13 @@ impl ProxyHttp for Handler {
         // 1xx answers come before the answer.
         if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
+        }
+        if session.is_process_shutting_down() {
+            session.set_keepalive(None);
+        }
+        if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            // What follows is no body: its silence says nothing.
+            session.set_read_timeout(None);
         }
         if let Some(attempt) = ctx.attempt.as_mut() {
             attempt.failed = response.status.is_server_error();
@@ -316,7 +318,11 @@ impl ProxyHttp for Handler {
         ctx.settle(&self.table, session, &outcome, e.is_some());
         if let Some(error) = e {
             let (route, backend) = (ctx.lane().map(|l| &l.id), ctx.target().map(|t| &t.id));
-            tracing::debug!(%error, ?route, ?backend, code, request_id = ctx.request_id(), "a request failed");
+            let client = ctx.found.as_ref().and_then(|(table, _)| {
+                let headers = &session.req_header().headers;
+                Some(forwarded::client(headers, peer_of(session)?, &table.common.trust))
+            });
+            tracing::debug!(%error, ?route, ?backend, ?client, code, request_id = ctx.request_id(), "a request failed");
         }
         ctx.attempt = None;
     }
@@ -359,6 +365,11 @@ impl Handler {
         }
         Ok(())
     }
+}
+
+/// Who is at the other end of the connection, or whom its PROXY header named.
+fn peer_of(session: &Session) -> Option<IpAddr> {
+    session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip())
 }
 
 /// How long a backend asks to be left alone, if it says so in seconds.

@@ -1,6 +1,12 @@
 //! The routing table as the request path reads it: everything that can be prepared beforehand is.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
@@ -9,7 +15,7 @@ use parking_lot::Mutex;
 use pingora_core::{
     protocols::{ALPN, TcpKeepalive},
     upstreams::peer::HttpPeer,
-    utils::tls::{WrappedX509, parse_x509},
+    utils::tls::{CertKey, WrappedX509, parse_x509},
 };
 
 use super::{
@@ -21,7 +27,7 @@ use super::{
 use crate::{
     model::{
         AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec, ModelPattern,
-        Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable,
+        Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Trust,
     },
     signals::{
         budget::RetryBudget,
@@ -243,6 +249,8 @@ pub struct Common {
     pub body_peek_max: usize,
     /// Header in which a client may name the model.
     pub model_header: HeaderName,
+    /// Whose word is taken for whom a request is.
+    pub trust: Trust,
     /// Whether answers are read for the tokens that they took.
     pub count_tokens: bool,
     /// What backends are shown of who Tradewind is.
@@ -259,6 +267,7 @@ impl Default for Common {
             expose_routing: false,
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
+            trust: Trust::default(),
             count_tokens: true,
             credentials: Arc::default(),
             guests: None,
@@ -371,7 +380,8 @@ fn target(
 fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
     let Endpoint { tls, host, .. } = &backend.endpoint;
     // Without TLS the name is not used; an empty one is cheaper to clone for every request.
-    let name = if *tls { host.clone() } else { String::new() };
+    let wanted = &backend.tls;
+    let name = if *tls { wanted.server_name.as_ref().unwrap_or(host).clone() } else { String::new() };
     let mut peer = HttpPeer::new(address, *tls, name);
     let options = &mut peer.options;
     options.alpn = match (backend.protocol, tls) {
@@ -383,8 +393,19 @@ fn peer(backend: &Backend, address: SocketAddr) -> HttpPeer {
     options.total_connection_timeout = Some(TOTAL_CONNECT_TIMEOUT);
     options.tcp_keepalive = Some(KEEPALIVE);
     options.idle_timeout = Some(POOL_IDLE_TIMEOUT);
-    if !backend.ca.is_empty() {
-        options.ca = Some(backend.ca.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect());
+    if !wanted.ca.is_empty() {
+        options.ca = Some(wanted.ca.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect());
+    }
+    if *tls && let Some(pair) = &wanted.client {
+        peer.client_cert_key = Some(Arc::new(CertKey::new(pair.chain.clone(), pair.key.clone())));
+    }
+    if *tls {
+        // A connection that was verified by other certificates, or shown another, is another connection: Pingora looks only
+        // at serial numbers.
+        let mut hasher = DefaultHasher::new();
+        wanted.ca.hash(&mut hasher);
+        wanted.client.as_ref().map(|pair| (&pair.chain, &pair.key)).hash(&mut hasher);
+        peer.group_key = hasher.finish();
     }
     peer
 }

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    model::{Endpoint, Protocol},
+    model::{BackendTls, Endpoint, Protocol},
     signals::{resolve::Lookup, task::OwnedTask},
 };
 
@@ -73,14 +73,18 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// `ca`: certificates (DER) that the server's must chain to; empty for the system's. May read those: call it where
-    /// blocking is allowed.
-    pub(super) fn new(endpoint: &Endpoint, protocol: Protocol, ca: &[Vec<u8>], timeout: Duration) -> Client {
+    /// May read the system's certificates: call it where blocking is allowed.
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        protocol: Protocol,
+        wanted: &BackendTls,
+        timeout: Duration,
+    ) -> Client {
         Client {
             endpoint: endpoint.clone(),
             protocol,
             timeout,
-            tls: endpoint.tls.then(|| tls(endpoint, protocol, ca)),
+            tls: endpoint.tls.then(|| tls(endpoint, protocol, wanted)),
         }
     }
 
@@ -286,18 +290,26 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn tls(
     endpoint: &Endpoint,
     protocol: Protocol,
-    ca: &[Vec<u8>],
+    wanted: &BackendTls,
 ) -> Result<(TlsConnector, ServerName<'static>), String> {
-    let host = &endpoint.host;
+    let host = wanted.server_name.as_ref().unwrap_or(&endpoint.host);
     let name = ServerName::try_from(host.clone())
         .map_err(|error| format!("TLS: `{host}` cannot be in a certificate: {error}"))?;
-    let roots = if ca.is_empty() { system_roots()? } else { own_roots(ca)? };
+    let roots = if wanted.ca.is_empty() { system_roots()? } else { own_roots(&wanted.ca)? };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match &wanted.client {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+            let key = PrivateKeyDer::try_from(pair.key.clone()).map_err(|error| format!("TLS: {error}"))?;
+            let shown = builder.with_client_auth_cert(chain, key);
+            shown.map_err(|error| format!("TLS: {}: {error}", pair.file))?
+        }
+    };
     // What traffic would offer, so that the probe takes the same way.
     config.alpn_protocols = match protocol {
         Protocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],

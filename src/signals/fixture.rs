@@ -12,7 +12,7 @@ pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Back
         id: id.parse().unwrap(),
         endpoint: Endpoint { tls: scheme == "https", host: host.into(), port },
         protocol: Protocol::Auto,
-        ca: Vec::new(),
+        tls: Default::default(),
         cloud: Cloud::Aws,
         platform: Platform::Eks,
         region: "us-east-1".into(),

@@ -8,6 +8,7 @@
 //! - [`allowance`]: what tenants have used of what they may.
 //! - [`credentials`]: what backends are shown of who Tradewind is.
 //! - [`budget`]: how many second attempts there may be.
+//! - [`connections`]: how many connections clients have, and how many were ended by us.
 //! - [`ledger`]: what requests took, in tokens and dollars.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
@@ -18,6 +19,7 @@
 pub mod allowance;
 pub mod budget;
 mod client;
+pub mod connections;
 pub mod credentials;
 pub mod ejection;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::{
 use super::{
     allowance::{SavedAll, Usage},
     budget::RetryBudget,
+    connections::ConnectionMeter,
     ledger::{Ledger, ModelLedger, Rate},
     load::Tally,
 };
@@ -383,6 +384,8 @@ pub struct Meters {
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
     tenants: Mutex<BTreeMap<TenantId, Arc<Usage>>>,
     models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
+    /// Connections of clients.
+    pub connections: Arc<ConnectionMeter>,
 }
 
 impl Meters {

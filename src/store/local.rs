@@ -23,7 +23,7 @@ pub struct LocalDir {
     /// Open for as long as the directory is used, so that syncing it needs no file descriptor that may be lacking.
     directory: File,
     /// Holds the lock; the system lets go of it when the process ends, however it ends.
-    _lock: File,
+    lock: File,
     temps: AtomicU64,
 }
 
@@ -37,12 +37,28 @@ impl LocalDir {
         let path = path.into();
         create_durably(&path)?;
         let lock = lock(&path)?;
+        LocalDir::locked(path, lock)
+    }
+
+    /// Opens the directory with its lock, which another process has handed over and which both hold as long as both live. That
+    /// one must write no more.
+    pub fn open_with(path: impl Into<PathBuf>, lock: File) -> Result<LocalDir, StoreError> {
+        sign(&lock);
+        LocalDir::locked(path.into(), lock)
+    }
+
+    fn locked(path: PathBuf, lock: File) -> Result<LocalDir, StoreError> {
         let directory = File::open(&path).map_err(|e| StoreError::from_io("open", &path, e))?;
         remove_temps(&path)?;
         // A file system that cannot sync a directory cannot keep the promise of `put`: better known now than at the
         // first override.
         directory.sync_all().map_err(|e| StoreError::from_io("sync", &path, e))?;
-        Ok(LocalDir { path, directory, _lock: lock, temps: AtomicU64::new(0) })
+        Ok(LocalDir { path, directory, lock, temps: AtomicU64::new(0) })
+    }
+
+    /// The lock, to be handed over.
+    pub fn lock(&self) -> &File {
+        &self.lock
     }
 
     /// The directory.
@@ -160,10 +176,14 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
         }
         Err(TryLockError::Error(e)) => return Err(StoreError::from_io("lock", &path, e)),
     }
-    // Padded, so that it covers the number of any process before. Only for the message above: on a full disk the lock
-    // holds without it.
-    let _ = file.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
+    sign(&file);
     Ok(file)
+}
+
+/// Writes into a lock whose it is. Padded, so that it covers the number of any process before. Only for a message: on a full disk
+/// the lock holds without it.
+fn sign(lock: &File) {
+    let _ = lock.write_all_at(format!("{:<10}\n", std::process::id()).as_bytes(), 0);
 }
 
 fn remove_temps(dir: &Path) -> Result<(), StoreError> {

@@ -17,6 +17,7 @@ use crate::{
     signals::{
         allowance::{Denied, Usage},
         budget::RetryBudget,
+        connections::ConnectionMeter,
         ledger::{Ledger, ModelLedger},
         load::LoadStatus,
         notices::NoticeKind,
@@ -30,6 +31,10 @@ use crate::{
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// Counters of clients' connections.
+    pub connections: Arc<ConnectionMeter>,
+    /// When each certificate ceases to be valid, by its file.
+    pub certificates: Vec<(String, Timestamp)>,
     /// What the requests for each model took.
     pub models: Vec<(RouteId, Arc<ModelLedger>)>,
     /// What tenants have used.
@@ -142,6 +147,7 @@ fn by_source(ledger: &Ledger) -> impl Iterator<Item = (&'static str, &'static st
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
         self.encode_traffic(&mut encoder)?;
+        self.encode_connections(&mut encoder)?;
         self.encode_use(&mut encoder)?;
         self.encode_tenants(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
@@ -218,6 +224,27 @@ impl View {
         let mut paused = family(encoder, "tradewind_backend_paused", help, MetricType::Gauge)?;
         for (key, meter) in self.backends_only() {
             paused.gauge(name(key), f64::from(u8::from(meter.is_paused())))?;
+        }
+        Ok(())
+    }
+
+    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let meter = &self.connections;
+        family(encoder, "tradewind_connections", "Connections of clients that are open", MetricType::Gauge)?
+            .gauge(vec![], meter.open() as f64)?;
+        family(encoder, "tradewind_connections_accepted", "Connections of clients", MetricType::Counter)?
+            .counter(vec![], meter.accepted())?;
+        let help = "Connections of clients that were refused or ended here, by reason";
+        let mut turned_away =
+            family(encoder, "tradewind_connections_turned_away", help, MetricType::Counter)?;
+        for (why, count) in meter.turned_away() {
+            turned_away.counter(vec![("reason", why.as_str())], count)?;
+        }
+        let help = "When the certificate in the file ceases to be valid";
+        let name = "tradewind_certificate_expiry_timestamp_seconds";
+        let mut expiry = family(encoder, name, help, MetricType::Gauge)?;
+        for (file, at) in &self.certificates {
+            expiry.gauge(vec![("file", file)], at.as_second() as f64)?;
         }
         Ok(())
     }

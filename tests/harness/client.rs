@@ -157,6 +157,11 @@ impl Exchange {
         find(&self.headers, name)
     }
 
+    /// The connection, for the next request.
+    pub fn into_stream(self) -> BufReader<TcpStream> {
+        self.stream
+    }
+
     /// The next piece of the body as it came (a chunk, where it is chunked); `None` at its end.
     pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
         piece(&mut self.stream, &mut self.framing)

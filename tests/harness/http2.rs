@@ -94,6 +94,7 @@ pub async fn text(body: Incoming) -> String {
 /// A certificate authority for one test, and a server certificate of it.
 pub struct Authority {
     pub ca_pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
     chain: Vec<rustls::pki_types::CertificateDer<'static>>,
     key: Vec<u8>,
 }
@@ -111,7 +112,23 @@ impl Authority {
         let leaf = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])
             .and_then(|params| params.signed_by(&key, &issuer))
             .expect("a certificate");
-        Authority { ca_pem: ca.pem(), chain: vec![leaf.der().clone()], key: key.serialize_der() }
+        let (chain, key) = (vec![leaf.der().clone()], key.serialize_der());
+        Authority { ca_pem: ca.pem(), issuer, chain, key }
+    }
+
+    /// A certificate for these names, and its key, in PEM.
+    pub fn issue(&self, names: &[&str]) -> (String, String) {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = rcgen::CertificateParams::new(names).expect("names");
+        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    /// Writes such a certificate as `NAME.crt` and its key as `NAME.key`.
+    pub fn write_pair(&self, dir: &Path, name: &str, names: &[&str]) {
+        let (cert, key) = self.issue(names);
+        super::put(dir, &format!("{name}.crt"), &cert);
+        super::put(dir, &format!("{name}.key"), &key);
     }
 
     /// Writes the authority's certificate, for `ca = "FILE"`.

@@ -124,10 +124,15 @@ pub fn command(dir: &Path) -> Command {
 }
 
 fn spawn(dir: &Path, env: &[(String, String)]) -> (Child, Log) {
+    spawn_with(dir, env, &[])
+}
+
+fn spawn_with(dir: &Path, env: &[(String, String)], more: &[&str]) -> (Child, Log) {
     let mut child = command(dir)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .args(["run", "--config"])
         .arg(dir.join("t.toml"))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -181,6 +186,20 @@ impl Tradewind {
         eventually("it is ready again", || self.get("/readyz").is_ok_and(|answer| answer.status == 200));
     }
 
+    /// Starts a process that takes over from this one, and waits until it serves. Gives the old one, which is no longer ours.
+    pub fn upgrade(&mut self) -> Child {
+        let (mut child, log) = spawn_with(&self.dir, &self.env, &["--upgrade"]);
+        (self.http, self.admin) = until("the successor serves", || {
+            let ended = child.try_wait().expect("its status can be asked for");
+            assert!(ended.is_none(), "it ended with {ended:?}:\n{}\n{}", log.text(), self.log.text());
+            addresses(&log)
+        });
+        self.log = log;
+        let old = std::mem::replace(&mut self.child, child);
+        eventually("it is ready", || self.get("/readyz").is_ok_and(|answer| answer.status == 200));
+        old
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("it can be killed");
@@ -209,6 +228,14 @@ impl Tradewind {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The address for TLS; the configuration must have one.
+    pub fn https(&self) -> SocketAddr {
+        let text = self.log();
+        let address =
+            text.lines().find_map(|line| line.split_once(" https=")?.1.split(' ').next()?.parse().ok());
+        address.unwrap_or_else(|| panic!("it has no address for TLS:\n{text}"))
     }
 
     /// A client with a connection of its own to the front door.
@@ -322,9 +349,46 @@ impl Drop for Tradewind {
 
 /// A `run` that is expected to end by itself: its exit code and what it said.
 pub fn run_to_the_end(dir: &Path) -> (Option<i32>, String) {
-    let (mut child, log) = spawn(dir, &[]);
+    run_to_the_end_with(dir, &[])
+}
+
+/// As [`run_to_the_end`], with more options.
+pub fn run_to_the_end_with(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let (mut child, log) = spawn_with(dir, &[], more);
     let status = until("it ends", || child.try_wait().expect("its status can be asked for"));
     (status.code(), log.text())
+}
+
+/// What curl did.
+pub struct Curled {
+    /// Its exit code; 0 for an answer, whichever.
+    pub code: i32,
+    /// Of the answer; 0 for none.
+    pub status: u16,
+    pub http_version: String,
+    pub body: String,
+}
+
+/// Runs curl, which must be there. It asks nobody but `url`, and waits no longer than the deadline.
+pub fn curl(args: &[&str], url: &str) -> Curled {
+    let seconds = DEADLINE.as_secs().to_string();
+    let output = Command::new("curl")
+        .args(["--silent", "--noproxy", "*", "--max-time", &seconds])
+        .args(["--write-out", "\n%{http_code} %{http_version}"])
+        .args(args)
+        .arg(url)
+        .stdin(Stdio::null())
+        .output()
+        .expect("there is curl");
+    let text = stdout(&output);
+    let (body, end) = text.rsplit_once('\n').unwrap_or_default();
+    let (status, http_version) = end.split_once(' ').unwrap_or_default();
+    Curled {
+        code: output.status.code().unwrap_or(-1),
+        status: status.parse().unwrap_or(0),
+        http_version: http_version.into(),
+        body: body.into(),
+    }
 }
 
 /// Runs the command line against the admin API at `admin`.

@@ -55,6 +55,24 @@ impl Leaf for Endpoint {
     }
 }
 
+/// A name in a certificate.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::config) struct ServerName(pub(in crate::config) String);
+
+impl Leaf for ServerName {
+    const FORMAT: &'static str = "tradewind-server-name";
+    const EXAMPLES: &'static [&'static str] = &["llama.internal.example.com"];
+    fn parse(text: &str) -> Result<Self, String> {
+        let name = text.to_ascii_lowercase();
+        is_host(&name).then_some(ServerName(name)).ok_or_else(|| {
+            format!("`{text}` is no name in a certificate: expected a DNS name or an IP address")
+        })
+    }
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// Where a provider's service is asked: a URL of a host, with or without a path. Text in braces is filled in later.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::config) struct ServiceUrl(pub(in crate::config) String);

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        AuthSpec, AwsSigV4, Backend, BackendId, Domain, EjectionSpec, HeaderMatch, HostPattern, LimitSpec,
-        ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route,
-        RouteId, RouteMatch, Rule, Share, Slo, units::percent,
+        AuthSpec, AwsSigV4, Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch, HostPattern,
+        LimitSpec, ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec,
+        Route, RouteId, RouteMatch, Rule, Share, Slo, units::percent,
     },
 };
 
@@ -84,12 +84,7 @@ impl Rules<'_, '_> {
     pub(super) fn backend(&mut self, id: BackendId, written: &schema::Backend, fees: &Fees) -> Backend {
         let name = id.to_string();
         let path = ["backends", name.as_str()];
-        let ca = written.ca.as_ref().map_or(Ok(Vec::new()), |ca| files::certificates(&self.dir.join(ca)));
-        let ca = ca.unwrap_or_else(|problem| {
-            let file = written.ca.as_deref().unwrap_or_default();
-            self.file_error(&[&path[..], &["ca"]].concat(), file, &problem);
-            Vec::new()
-        });
+        let tls = self.backend_tls(&path, written);
         let node = self.node(&path, written, fees);
         let managed = self.managed(&path, written, fees);
         let replicas = written.replicas.as_ref().map(|replicas| self.replicas(&path, replicas));
@@ -103,7 +98,7 @@ impl Rules<'_, '_> {
         Backend {
             endpoint: written.url.0.clone(),
             protocol: written.protocol,
-            ca: ca.into_iter().map(|certificate| certificate.to_vec()).collect(),
+            tls,
             cloud: written.cloud,
             platform: written.platform,
             region: written.region.clone(),
@@ -121,6 +116,40 @@ impl Rules<'_, '_> {
             client_credentials: written.client_credentials,
             id,
         }
+    }
+
+    fn backend_tls(&mut self, backend: &[&str], written: &schema::Backend) -> BackendTls {
+        let at = |key| [backend, &[key]].concat();
+        let ca = written.ca.as_ref().map(|file| {
+            let place = self.file(file);
+            files::authorities(&place).unwrap_or_else(|problem| {
+                self.file_error(&at("ca"), file, &problem);
+                Vec::new()
+            })
+        });
+        let client = match (&written.client_cert, &written.client_key) {
+            (Some(cert), Some(key)) => {
+                let (cert_key, key_key) = (at("client_cert"), at("client_key"));
+                self.key_pair_at(&cert_key, &key_key, cert, key).1.map(Arc::new)
+            }
+            (None, None) => None,
+            (Some(_), None) => {
+                self.error(&at("client_cert"), "the key `client_key` is missing".into(), None);
+                None
+            }
+            (None, Some(_)) => {
+                self.error(&at("client_key"), "the key `client_cert` is missing".into(), None);
+                None
+            }
+        };
+        let server_name = written.server_name.as_ref().map(|name| name.0.0.clone());
+        for key in ["ca", "server_name", "client_cert"] {
+            if !written.url.0.tls && self.is_written(&at(key)) {
+                let hint = "write https:// if it speaks TLS";
+                self.warn(&at(key), "it has no meaning without TLS", Some(hint.into()));
+            }
+        }
+        BackendTls { ca: ca.unwrap_or_default(), server_name, client }
     }
 
     fn auth(&mut self, backend: &[&str], auth: &schema::Auth, written: &schema::Backend) -> Option<AuthSpec> {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::leaf::{LoadPlace, ProbePath, Rate, ServerUrl, Text},
+    super::leaf::{LoadPlace, ProbePath, Rate, ServerName, ServerUrl, Text},
     SecretRef, seconds,
 };
 use crate::model::{ClientCredentials, Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
@@ -44,6 +44,18 @@ pub(in crate::config) struct Backend {
     #[schemars(length(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::config) ca: Option<String>,
+    /// The name that it is asked for (SNI) and that its certificate must be for; the host of `url` unless given.
+    #[schemars(extend("examples" = ["llama.internal.example.com"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) server_name: Option<Text<ServerName>>,
+    /// File with the certificate chain (PEM) that it is shown, for backends that ask for one.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) client_cert: Option<String>,
+    /// File with the private key of `client_cert` in PEM.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) client_key: Option<String>,
     /// How its health is probed.
     #[serde(default)]
     pub(in crate::config) probe: Probe,

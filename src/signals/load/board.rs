@@ -20,7 +20,7 @@ use super::{
     reading::{Feed, Reading, Said, joined},
 };
 use crate::{
-    model::{Backend, BackendId, LoadReport, LoadSpec, Protocol, Timestamp},
+    model::{Backend, BackendId, BackendTls, Endpoint, LoadReport, LoadSpec, Protocol, Timestamp},
     signals::{
         client::{Body, Client},
         resolve::Lookup,
@@ -163,7 +163,7 @@ impl LoadBoard {
 }
 
 fn same_way(old: &Backend, new: &Backend) -> bool {
-    old.load == new.load && old.protocol == new.protocol && old.ca == new.ca
+    old.load == new.load && old.protocol == new.protocol && old.tls == new.tls
 }
 
 /// What a task asks.
@@ -242,7 +242,12 @@ enum Question {
 impl Question {
     /// May read the system's certificates: call it where blocking is allowed. `None` if that is not configured.
     fn new(backend: &Backend, source: Source) -> Option<Question> {
-        let client = |endpoint, protocol| Client::new(endpoint, protocol, &backend.ca, TIMEOUT);
+        // Only the backend itself is shown its certificate, and has its name.
+        let others = BackendTls { ca: backend.tls.ca.clone(), ..BackendTls::default() };
+        let client = |endpoint: &Endpoint, protocol| {
+            let tls = if *endpoint == backend.endpoint { &backend.tls } else { &others };
+            Client::new(endpoint, protocol, tls, TIMEOUT)
+        };
         Some(match source {
             Source::Metrics => {
                 let metrics = backend.load.metrics.as_ref()?;

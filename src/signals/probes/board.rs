@@ -110,7 +110,7 @@ impl ProbeBoard {
 }
 
 fn same_way(old: &Backend, new: &Backend) -> bool {
-    old.endpoint == new.endpoint && old.protocol == new.protocol && old.ca == new.ca
+    old.endpoint == new.endpoint && old.protocol == new.protocol && old.tls == new.tls
 }
 
 /// Probes one backend again and again: the first time at once, so that start-up is quick, then at a random moment within an

@@ -32,7 +32,7 @@ impl Target {
     /// `badge` is what the backend is shown, if it is.
     pub(super) fn new(backend: &Backend, badge: Option<Arc<Badge>>) -> Target {
         Target {
-            client: Client::new(&backend.endpoint, backend.protocol, &backend.ca, backend.probe.timeout),
+            client: Client::new(&backend.endpoint, backend.protocol, &backend.tls, backend.probe.timeout),
             path: backend.probe.path.clone(),
             badge,
         }

@@ -167,9 +167,9 @@ async fn a_backend_that_answers_2xx_is_healthy_whatever_it_speaks() {
         backend("http", "127.0.0.1", plain.port, |_| ()),
         backend("http", "localhost", plain.port, |_| ()),
         backend("http", "127.0.0.1", h2c.port, |b| b.protocol = Protocol::Http2),
-        backend("https", "localhost", tls1.port, |b| b.ca = vec![tls1.ca.clone()]),
-        backend("https", "127.0.0.1", tls2.port, |b| b.ca = vec![tls2.ca.clone()]),
-        backend("https", "localhost", silent.port, |b| b.ca = vec![silent.ca.clone()]),
+        backend("https", "localhost", tls1.port, |b| b.tls.ca = vec![tls1.ca.clone()]),
+        backend("https", "127.0.0.1", tls2.port, |b| b.tls.ca = vec![tls2.ca.clone()]),
+        backend("https", "localhost", silent.port, |b| b.tls.ca = vec![silent.ca.clone()]),
     ] {
         let (health, error, board) = outcome(backend.clone()).await;
         assert_eq!((health, error), (Health::Healthy, None), "{} {:?}", backend.endpoint, backend.protocol);
@@ -217,13 +217,14 @@ async fn what_fails_is_said() {
 async fn certificates_are_verified() {
     let (server, other) =
         (serve(Speaks::Tls(&["h2", "http/1.1"])).await, serve(Speaks::Tls(&["http/1.1"])).await);
-    let stranger = error(backend("https", "localhost", server.port, |b| b.ca = vec![other.ca.clone()])).await;
+    let stranger =
+        error(backend("https", "localhost", server.port, |b| b.tls.ca = vec![other.ca.clone()])).await;
     assert!(stranger.starts_with("TLS handshake: invalid peer certificate"), "{stranger}");
     let garbage =
-        error(backend("https", "localhost", server.port, |b| b.ca = vec![b"garbage".to_vec()])).await;
+        error(backend("https", "localhost", server.port, |b| b.tls.ca = vec![b"garbage".to_vec()])).await;
     assert!(garbage.contains("not a certificate"), "{garbage}");
     let http2 = backend("https", "localhost", other.port, |b| {
-        b.ca = vec![other.ca.clone()];
+        b.tls.ca = vec![other.ca.clone()];
         b.protocol = Protocol::Http2;
     });
     assert!(error(http2).await.starts_with("TLS handshake: "));

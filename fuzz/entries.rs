@@ -39,7 +39,7 @@ pub fn peek(bytes: &[u8]) {
     let model_of = |pieces: &[&[u8]]| {
         let mut scanner = Scanner::default();
         let fed = pieces.iter().all(|piece| scanner.feed(piece));
-        scanner.finish().filter(|_| fed)
+        scanner.finish().0.filter(|_| fed)
     };
     let whole = model_of(&[bytes]);
     let (first, second) = cut(bytes);

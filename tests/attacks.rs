@@ -3,6 +3,8 @@
 
 #[path = "attacks/corpus.rs"]
 mod corpus;
+#[path = "attacks/floods.rs"]
+mod floods;
 #[path = "attacks/frames.rs"]
 mod frames;
 mod harness;
@@ -249,4 +251,30 @@ fn http2_is_no_way_around() {
             }
         }
     });
+}
+
+/// Memory that a flood may take beyond what there was before it, in MiB: a stream's buffers are 64 KiB, and there are a
+/// hundred of them on a connection.
+const FLOOD_MIB_MAX: u64 = 48;
+
+#[test]
+fn floods_take_no_memory_and_stop_nobody() {
+    let origin = Origin::start();
+    let tradewind = start(&origin);
+    // Buffers that are needed once are there.
+    (0..50).for_each(|_| assert_eq!(tradewind.fetch("/before").status, 200));
+    let before = floods::resident_mib(tradewind.pid());
+    for flood in floods::all() {
+        let to = tradewind.http;
+        let taken = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| floods::send(to, &flood));
+            while !sender.is_finished() {
+                assert_eq!(tradewind.fetch("/beside").status, 200, "{}", flood.name);
+            }
+            sender.join().expect("the flood ends")
+        });
+        let now = floods::resident_mib(tradewind.pid());
+        assert!(now < before + FLOOD_MIB_MAX, "{}: from {before} to {now} MiB ({taken} frames)", flood.name);
+        assert_eq!(tradewind.fetch("/after").status, 200, "{}", flood.name);
+    }
 }

@@ -76,6 +76,7 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         retry: Default::default(),
         priority: Default::default(),
         silence_timeout: None,
+        affinity: None,
         tokens_per_request: None,
     })
 }

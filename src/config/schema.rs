@@ -374,10 +374,34 @@ pub(super) struct Route {
     /// broken off); at least 10ms. Without it, clients wait as long as they like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) silence_timeout: Option<Text<Duration>>,
+    /// What keeps requests that belong together at the same backend, as far as shares, health and load allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) affinity: Option<Affinity>,
     /// Tokens of a request on average, prompt and answer together: with it, costs are shown per million tokens too.
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tokens_per_request: Option<f64>,
+}
+
+/// What keeps requests together: exactly one of these.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "header": "x-session-id" }, { "prompt": "1KiB" }]))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Affinity {
+    /// The value of this header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) header: Option<Text<HeaderName>>,
+    /// The value of this cookie.
+    #[schemars(length(min = 1, max = 256))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cookie: Option<String>,
+    /// The text `user` of a JSON body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<bool>,
+    /// So much of the prompt of a JSON body (`messages`, `prompt` or `input`) from its start on: what a backend has in its cache of
+    /// prefixes; 16 bytes to 64 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prompt: Option<Text<ByteSize>>,
 }
 
 fn retry_on(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -237,6 +237,7 @@ mod tests {
                 retry: Default::default(),
                 priority: Default::default(),
                 silence_timeout: None,
+                affinity: None,
                 tokens_per_request: None,
             };
             Books { world, route, meters: Meters::default(), accounts: Accounts::default(), stay: None }

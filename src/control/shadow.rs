@@ -159,6 +159,7 @@ mod tests {
             retry: Default::default(),
             priority: Default::default(),
             silence_timeout: None,
+            affinity: None,
             tokens_per_request: None,
         }
     }

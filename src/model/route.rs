@@ -177,6 +177,27 @@ pub struct Slo {
     pub ttft_p95: Option<Duration>,
 }
 
+/// What tells which requests belong together: those that are alike in it go to the same backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Affinity {
+    /// The value of a header, by its lower-case name.
+    Header(String),
+    /// The value of a cookie.
+    Cookie(String),
+    /// `user` in a JSON body, as the OpenAI API has it.
+    User,
+    /// So many bytes of the prompt in a JSON body from its start on: what a backend has in its cache of prefixes.
+    Prompt(usize),
+}
+
+impl Affinity {
+    /// Whether the body has to be read for it.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self, Affinity::User | Affinity::Prompt(_))
+    }
+}
+
 /// Requests that match the same condition, the backends that may serve them, and how to choose.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Route {
@@ -205,6 +226,9 @@ pub struct Route {
     /// Longest silence of a backend, before its answer and within it; `None` to wait as long as the client does.
     #[serde(default)]
     pub silence_timeout: Option<Duration>,
+    /// What keeps requests at one backend; `None` if nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
     /// Tokens of a request on average, prompt and answer together; `None` if nobody says.
     pub tokens_per_request: Option<f64>,
 }

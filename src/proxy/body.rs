@@ -9,7 +9,7 @@ use http::header;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::peek::{Model, Scanner};
+use super::peek::{Marks, Model, Scanner};
 
 /// What Pingora keeps for a second attempt at most (`BODY_BUF_LIMIT`). A longer body that was kept from its start is not kept.
 const KEPT_MAX: usize = 64 * 1024;
@@ -28,6 +28,8 @@ pub(super) struct Peeked {
     missing: usize,
     /// The model that it asks for; `None` if it was not found, so also if the body is not complete.
     pub(super) model: Option<Model>,
+    /// What else it says.
+    marks: Marks,
     /// Whether it was sent in the attempt under way.
     sent: bool,
     /// Whether the client was told to go on, which had asked before it sent the body.
@@ -104,7 +106,7 @@ impl Peeked {
             if !kept && peeked.held.len() > 0 {
                 return Error::e_explain(ErrorType::InternalError, "the end of a body was read and not kept");
             }
-            peeked.model = scanner.finish();
+            (peeked.model, peeked.marks) = scanner.finish();
         }
         Ok(peeked)
     }
@@ -117,6 +119,19 @@ impl Peeked {
     /// All of what was read, as it is sent on.
     pub(super) fn bytes(&mut self) -> Bytes {
         self.held.whole()
+    }
+
+    /// What its `user` is, as it is written.
+    pub(super) fn user(&mut self) -> Option<Bytes> {
+        let span = self.marks.user.clone()?;
+        Some(self.held.whole().slice(span))
+    }
+
+    /// So many bytes of its prompt, or what there is.
+    pub(super) fn prompt(&mut self, len: usize) -> Option<Bytes> {
+        let begin = self.marks.prompt?;
+        let whole = self.held.whole();
+        Some(whole.slice(begin..whole.len().min(begin + len)))
     }
 
     /// Another attempt begins.

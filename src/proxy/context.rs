@@ -36,6 +36,8 @@ pub struct Context {
     /// The table as it was when the request arrived, and the route's place in it.
     pub(super) found: Option<(Arc<Table>, usize)>,
     pub(super) position: u32,
+    /// What the requests are alike in that are kept at one backend with it.
+    pub(super) key: Option<u64>,
     tried: [usize; ATTEMPTS_MAX],
     /// Whether the next attempt takes a part of the retry budget.
     budgeted: bool,
@@ -108,6 +110,7 @@ impl Context {
             request_id: HeaderValue::from_static(""),
             found: None,
             position: 0,
+            key: None,
             tried: [0; ATTEMPTS_MAX],
             budgeted: false,
             replaced: false,
@@ -200,7 +203,11 @@ impl Context {
     fn choose(&self, table: &Table, lane: &Lane) -> Option<usize> {
         let willing = |target: usize| !lane.is_paused(target);
         if self.attempts == 0 {
-            let first = lane.division.at(self.position)?;
+            let kept = self.key.and_then(|key| {
+                let load = |target: usize| lane.meter(target).in_flight();
+                lane.division.at_key(key, |target| table.targets[target].seed, load)
+            });
+            let first = kept.or_else(|| lane.division.at(self.position))?;
             if willing(first) {
                 return Some(first);
             }

@@ -12,8 +12,17 @@ use crate::model::route::MODEL_LEN_MAX;
 /// Deepest nesting that is followed, as in `serde_json`: deeper bodies have no model.
 const DEPTH_MAX: u32 = 127;
 
-/// The key that is looked for.
-const KEY: &[u8] = b"model";
+/// Keys of the outermost object that are looked for, and what their values are. The longest one is how much of a key is kept.
+const KEYS: [(&[u8], Wanted); 5] = [
+    (b"model", Wanted::Model),
+    (b"user", Wanted::User),
+    (b"messages", Wanted::Prompt),
+    (b"prompt", Wanted::Prompt),
+    (b"input", Wanted::Prompt),
+];
+
+/// Longest of these keys in bytes.
+const KEY_LEN_MAX: usize = 8;
 
 /// Bytes that are looked at together where nothing but text is expected.
 const BLOCK: usize = 32;
@@ -25,6 +34,24 @@ pub struct Model {
     pub name: String,
     /// Where its value is written in the body, quotes included.
     pub span: Range<usize>,
+}
+
+/// What the value of a key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    Model,
+    User,
+    Prompt,
+}
+
+/// What a body says beside its model: where in it the values are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The text `user`, quotes included.
+    pub user: Option<Range<usize>>,
+    /// Where the prompt begins: the value of `messages`, `prompt` or `input`.
+    pub prompt: Option<usize>,
 }
 
 /// Where in the grammar of JSON (RFC 8259) the next byte is.
@@ -79,6 +106,7 @@ enum Keep {
     Nothing,
     Key,
     Model,
+    User,
 }
 
 /// Reads a body as it comes in.
@@ -100,9 +128,10 @@ pub struct Scanner {
     /// Digits of a `\u` so far, and the first half of a pair of them that waits for the second.
     unit: u32,
     high: Option<u32>,
-    /// Whether the next value is that of the key.
-    is_model: bool,
+    /// What the next value is.
+    wanted: Wanted,
     found: Option<Model>,
+    marks: Marks,
 }
 
 impl Default for Scanner {
@@ -119,8 +148,9 @@ impl Default for Scanner {
             spoilt: false,
             unit: 0,
             high: None,
-            is_model: false,
+            wanted: Wanted::Nothing,
             found: None,
+            marks: Marks::default(),
         }
     }
 }
@@ -148,9 +178,12 @@ impl Scanner {
         true
     }
 
-    /// The model, when the whole body was fed.
-    pub fn finish(self) -> Option<Model> {
-        self.found.filter(|_| self.state == State::End)
+    /// The model, when the whole body was fed, and what else it says.
+    pub fn finish(self) -> (Option<Model>, Marks) {
+        match self.state {
+            State::End => (self.found, self.marks),
+            _ => (None, Marks::default()),
+        }
     }
 
     fn step(&mut self, byte: u8) {
@@ -195,7 +228,7 @@ impl Scanner {
     }
 
     fn open(&mut self, object: bool) -> State {
-        self.settle_model();
+        self.settle();
         if self.depth == DEPTH_MAX {
             return State::Failed;
         }
@@ -218,7 +251,7 @@ impl Scanner {
         if byte == b'"' {
             return self.begin_text(false);
         }
-        self.settle_model();
+        self.settle();
         match byte {
             b't' => State::Literal(b"rue"),
             b'f' => State::Literal(b"alse"),
@@ -230,10 +263,13 @@ impl Scanner {
         }
     }
 
-    /// The value of the key is no string: whatever an earlier one said no longer counts.
-    fn settle_model(&mut self) {
-        if std::mem::take(&mut self.is_model) {
-            self.found = None;
+    /// A value begins that is no string: whatever an earlier one of its key said no longer counts.
+    fn settle(&mut self) {
+        match std::mem::replace(&mut self.wanted, Wanted::Nothing) {
+            Wanted::Nothing => {}
+            Wanted::Model => self.found = None,
+            Wanted::User => self.marks.user = None,
+            Wanted::Prompt => self.marks.prompt = Some(self.at),
         }
     }
 
@@ -241,8 +277,16 @@ impl Scanner {
         self.is_key = is_key;
         self.keep = match is_key {
             true if self.depth == 1 => Keep::Key,
-            false if std::mem::take(&mut self.is_model) => Keep::Model,
-            _ => Keep::Nothing,
+            true => Keep::Nothing,
+            false => match std::mem::replace(&mut self.wanted, Wanted::Nothing) {
+                Wanted::Model => Keep::Model,
+                Wanted::User => Keep::User,
+                Wanted::Prompt => {
+                    self.marks.prompt = Some(self.at);
+                    Keep::Nothing
+                }
+                Wanted::Nothing => Keep::Nothing,
+            },
         };
         self.began = self.at;
         self.text.clear();
@@ -308,8 +352,8 @@ impl Scanner {
     fn push(&mut self, bytes: &[u8]) {
         self.spoilt |= self.high.take().is_some();
         let room = match self.keep {
-            Keep::Nothing => return,
-            Keep::Key => KEY.len(),
+            Keep::Nothing | Keep::User => return,
+            Keep::Key => KEY_LEN_MAX,
             Keep::Model => MODEL_LEN_MAX,
         };
         self.spoilt |= self.text.len() + bytes.len() > room;
@@ -322,7 +366,11 @@ impl Scanner {
         let whole = self.high.take().is_none() && !self.spoilt;
         match self.keep {
             Keep::Nothing => {}
-            Keep::Key => self.is_model = whole && self.text == KEY,
+            Keep::Key => {
+                let known = KEYS.iter().find(|(key, _)| whole && self.text == *key);
+                self.wanted = known.map_or(Wanted::Nothing, |(_, wanted)| *wanted);
+            }
+            Keep::User => self.marks.user = Some(self.began..self.at + 1),
             Keep::Model => {
                 let name = String::from_utf8(std::mem::take(&mut self.text)).ok().filter(|_| whole);
                 self.found = name.map(|name| Model { name, span: self.began..self.at + 1 });

@@ -21,13 +21,13 @@ use pingora_core::{
 use super::{
     gate::Gate,
     matcher::{Asked, Matcher},
-    pick::Division,
+    pick::{Division, fingerprint},
     tenant::Guests,
 };
 use crate::{
     model::{
-        AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec, ModelPattern,
-        Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Trust,
+        Affinity, AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec,
+        ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Trust,
     },
     signals::{
         budget::RetryBudget,
@@ -64,6 +64,8 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 pub struct Target {
     /// Its name.
     pub id: BackendId,
+    /// What stands for it where requests are kept together.
+    pub seed: u64,
     /// Its name as a header value.
     pub id_header: HeaderValue,
     /// What the `Host` header of its requests says.
@@ -130,6 +132,8 @@ pub struct Lane {
     pub priority: Priority,
     /// Longest silence of a backend.
     pub silence_timeout: Option<Duration>,
+    /// What keeps requests at one backend.
+    pub affinity: Option<Affinity>,
     /// Whether a backend wants requests that are signed, so that their bodies are read first.
     pub signs: bool,
     /// What requests took, by the models that the configuration names; `None` if it names none.
@@ -211,7 +215,8 @@ impl Lane {
 
     /// Whether its requests go on without a look at their bodies.
     pub fn reads_nothing(&self) -> bool {
-        self.aliases.is_none() && !self.retry.inference && !self.signs
+        let affinity_reads = self.affinity.as_ref().is_some_and(Affinity::is_in_body);
+        self.aliases.is_none() && !self.retry.inference && !self.signs && !affinity_reads
     }
 
     /// Whether a backend has asked for no requests now.
@@ -316,6 +321,7 @@ impl Table {
                     retry: Retry::new(&entry.route.retry, meters.budget(&id)),
                     priority: entry.route.priority,
                     silence_timeout: entry.route.silence_timeout,
+                    affinity: entry.route.affinity.clone(),
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
                     models: Models::new(&entry.route, meters),
                     signs: entry.shares.iter().any(|(backend, _)| targets[*backend].signs().is_some()),
@@ -355,6 +361,7 @@ fn target(
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
     };
     Target {
+        seed: fingerprint(backend.id.as_str().as_bytes()),
         id: backend.id.clone(),
         id_header: header(backend.id.as_str()),
         authority: header(&backend.endpoint.authority()),

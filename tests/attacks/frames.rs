@@ -9,16 +9,16 @@ use std::{
 use crate::harness::client;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
+pub const CONTINUATION: u8 = 9;
+pub const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 
 /// A request of header fields as they are, and what may come of it.
 pub struct Http2Case {
@@ -304,7 +304,8 @@ pub fn all() -> Vec<Http2Case> {
     cases
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A frame (RFC 9113, 4.1).
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = (payload.len() as u32).to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -336,6 +337,22 @@ fn block(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     block
 }
 
+/// What a connection begins with.
+pub fn opening() -> Vec<u8> {
+    [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()
+}
+
+/// One header field.
+pub fn field_block(name: &str, value: &str) -> Vec<u8> {
+    block(&[(name.into(), value.into())])
+}
+
+/// The head of a sound request.
+pub fn request_block(method: &str, path: &str) -> Vec<u8> {
+    let fields = [(":method", method), (":scheme", "http"), (":authority", "a.example"), (":path", path)];
+    block(&fields.map(|(name, value)| (name.into(), value.into())))
+}
+
 /// What came of a stream.
 #[derive(Debug, PartialEq)]
 enum End {
@@ -353,7 +370,7 @@ struct Connection {
 impl Connection {
     fn open(to: SocketAddr) -> io::Result<Connection> {
         let mut stream = client::connect(to)?;
-        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())?;
+        stream.write_all(&opening())?;
         Ok(Connection { stream })
     }
 

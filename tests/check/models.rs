@@ -93,3 +93,24 @@ fn what_is_read_of_a_body_is_bounded() {
         hint: did you mean `model_header`?
     "#);
 }
+
+#[test]
+fn affinity_goes_by_one_thing() {
+    let keeping = |by: &str| {
+        with("backends = [\"a\", \"b\"]", &format!("backends = [\"a\", \"b\"]\naffinity = {{ {by} }}"))
+    };
+    for good in ["header = \"X-Session-Id\"", "cookie = \"sid\"", "user = true", "prompt = \"1KiB\""] {
+        assert_eq!(keeping(good), "", "{good}");
+    }
+    assert_snapshot!(keeping(""), @"t.toml:18:1: error: routes.chat.affinity: found nothing to go by, expected one of `header`, `cookie`, `user = true` and `prompt`");
+    assert_snapshot!(keeping("user = false"), @"t.toml:18:1: error: routes.chat.affinity: found nothing to go by, expected one of `header`, `cookie`, `user = true` and `prompt`");
+    assert_snapshot!(keeping("cookie = \"a\", user = true"), @"
+    t.toml:18:1: error: routes.chat.affinity: found several, expected one of `header`, `cookie`, `user` and `prompt`
+        hint: requests are kept together by one of them
+    ");
+    assert_snapshot!(keeping("prompt = 8"), @"t.toml:18:23: error: routes.chat.affinity.prompt: found 8 bytes, expected 16 to 65536 (64KiB)");
+    assert_snapshot!(keeping("heder = \"x\""), @"
+    t.toml:18:14: error: routes.chat.affinity: unknown key `heder`
+        hint: did you mean `header`?
+    ");
+}

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        AuthSpec, AwsSigV4, Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch, HostPattern,
-        LimitSpec, ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec,
-        Route, RouteId, RouteMatch, Rule, Share, Slo, units::percent,
+        Affinity, AuthSpec, AwsSigV4, Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch,
+        HostPattern, LimitSpec, ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
+        RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo, units::percent,
     },
 };
 
@@ -269,6 +269,7 @@ impl Rules<'_, '_> {
                 let at = [&path[..], &["silence_timeout"]].concat();
                 self.within(&at, time, Duration::from_millis(10)..=Duration::from_secs(24 * 3600));
             }
+            let affinity = written.affinity.as_ref().and_then(|written| self.affinity(&path, written));
             let tokens_per_request = written.tokens_per_request;
             routes.push(Arc::new(Route {
                 id: id.clone(),
@@ -281,10 +282,44 @@ impl Rules<'_, '_> {
                 retry: RetrySpec { on: written.retry_on.clone(), inference: written.retry_inference },
                 priority: written.priority,
                 silence_timeout,
+                affinity,
                 tokens_per_request,
             }));
         }
         routes
+    }
+
+    fn affinity(&mut self, route: &[&str], written: &schema::Affinity) -> Option<Affinity> {
+        let at = [route, &["affinity"]].concat();
+        let prompt = written.prompt.as_ref().map(|size| size.0.0);
+        if let Some(bytes) = prompt
+            && !(16..=64 << 10).contains(&bytes)
+        {
+            let problem = format!("found {bytes} bytes, expected 16 to 65536 (64KiB)");
+            self.error(&[&at[..], &["prompt"]].concat(), problem, None);
+            return None;
+        }
+        let ways = [
+            written.header.as_ref().map(|name| Affinity::Header(name.0.0.clone())),
+            written.cookie.clone().map(Affinity::Cookie),
+            written.user.filter(|user| *user).map(|_| Affinity::User),
+            prompt.map(|bytes| Affinity::Prompt(bytes as usize)),
+        ];
+        let mut given = ways.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(way), None) => Some(way),
+            (None, _) => {
+                let problem =
+                    "found nothing to go by, expected one of `header`, `cookie`, `user = true` and `prompt`";
+                self.error(&at, problem.into(), None);
+                None
+            }
+            (Some(_), Some(_)) => {
+                let problem = "found several, expected one of `header`, `cookie`, `user` and `prompt`";
+                self.error(&at, problem.into(), Some("requests are kept together by one of them".into()));
+                None
+            }
+        }
     }
 
     /// Two routes cannot have the same condition. One with a list of models has as many conditions.

@@ -9,7 +9,7 @@ use super::*;
 fn scan_in(body: &[u8], piece: usize) -> Option<Model> {
     let mut scanner = Scanner::default();
     let fed = body.chunks(piece.max(1)).all(|piece| scanner.feed(piece));
-    let found = scanner.finish();
+    let (found, _) = scanner.finish();
     assert!(fed || found.is_none(), "it gave up and yet found {found:?}");
     found
 }

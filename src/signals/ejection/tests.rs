@@ -51,6 +51,7 @@ impl World {
             retry: Default::default(),
             priority: Default::default(),
             silence_timeout: None,
+            affinity: None,
             tokens_per_request: None,
         })];
         World { board: EjectionBoard::new(meters.clone()), meters, backends, routes }

@@ -54,7 +54,7 @@ pub(super) fn listen(state_dir: &Path) -> io::Result<UnixListener> {
     let path = state_dir.join(SOCKET);
     // Whoever holds the directory's lock is alone: what is there was left behind.
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(&path),
     }
 }

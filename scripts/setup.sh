@@ -2,8 +2,10 @@
 # Makes this machine able to build Tradewind, and says nothing when it already is.
 #
 #   scripts/setup.sh         what a build needs beside Rust: cmake (Pingora builds zlib-ng with it), a C compiler, make
-#   scripts/setup.sh test    also a Python environment: the `openai` client, which the tests drive, and `moto`, an EC2;
-#                            and a browser with its driver, in which the dashboard is tested
+#   scripts/setup.sh test    also a Python environment: the `openai` client, which the tests drive, `moto`, an EC2, and
+#                            `schemathesis`, which tries the admin API;
+#                            a browser with its driver, in which the dashboard is tested; and promtool and amtool, which
+#                            test alert rules
 #
 # On Debian and Ubuntu it installs what is missing, as root or with a sudo that asks no password. Anywhere else it
 # names the command that does, and exits with 1.
@@ -16,6 +18,9 @@ OPENAI_VERSION=3.54.0
 # than twice as much.
 MOTO_VERSION=5.2.5
 MOTO_SERVER="flask==3.1.3 flask-cors==6.0.5"
+
+# What asks the admin API all that its description allows, and more.
+SCHEMATHESIS_VERSION=4.32.5
 
 cd "$(dirname "$0")/.."
 # Right after rustup has finished, the shell that ran it does not have cargo on its PATH yet.
@@ -105,31 +110,54 @@ capable_python() {
 # The Python environment of the tests: built once for each version of what is in it, or the caller's own.
 python_environment() {
     if [ -n "${TRADEWIND_TEST_PYTHON:-}" ]; then
-        "$TRADEWIND_TEST_PYTHON" -c 'import openai, moto.server' 2>/dev/null ||
-            die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which cannot import openai and moto.server: unset it, and an environment is made here."
+        "$TRADEWIND_TEST_PYTHON" -c 'import openai, moto.server, schemathesis' 2>/dev/null ||
+            die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which cannot import openai, moto.server and schemathesis: unset it, and an environment is made here."
         return
     fi
     dir=${CARGO_TARGET_DIR:-target}/py
-    stamp=$dir/openai-$OPENAI_VERSION-moto-$MOTO_VERSION.installed
+    stamp=$dir/openai-$OPENAI_VERSION-moto-$MOTO_VERSION-schemathesis-$SCHEMATHESIS_VERSION.installed
     [ -e "$stamp" ] && [ -x "$dir/bin/python" ] && return
     capable_python >/dev/null || install_packages "the Python environment of the tests" python3 python3-venv
     python=$(capable_python) ||
         die "no Python here can make an environment (tried python3 and /usr/bin/python3, 3.10 or later with venv and ensurepip)."
-    echo "setup: making $dir with openai $OPENAI_VERSION and moto $MOTO_VERSION for the tests" >&2
+    echo "setup: making $dir with openai $OPENAI_VERSION, moto $MOTO_VERSION and schemathesis $SCHEMATHESIS_VERSION for the tests" >&2
     rm -rf "$dir"
     mkdir -p "${dir%/*}"
     "$python" -m venv "$dir"
     # One word a package, which is what the split makes.
     # shellcheck disable=SC2086
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        "openai==$OPENAI_VERSION" "moto[ec2]==$MOTO_VERSION" $MOTO_SERVER ||
-        die "pip could not install openai $OPENAI_VERSION and moto $MOTO_VERSION into $dir: its own words are above; run this again, or set TRADEWIND_TEST_PYTHON to a Python that has them."
+        "openai==$OPENAI_VERSION" "moto[ec2]==$MOTO_VERSION" $MOTO_SERVER "schemathesis==$SCHEMATHESIS_VERSION" ||
+        die "pip could not install openai $OPENAI_VERSION, moto $MOTO_VERSION and schemathesis $SCHEMATHESIS_VERSION into $dir: its own words are above; run this again, or set TRADEWIND_TEST_PYTHON to a Python that has them."
     : >"$stamp"
 }
 
 # The Debian packages that the browser of the tests lacks, as words. Without fonts it draws empty boxes.
 missing_for_browser() {
     command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver fonts-dejavu-core
+}
+
+# promtool and amtool, out of Debian's packages and beside what the tests build: installed, the packages would start a
+# Prometheus and an Alertmanager on this machine.
+prometheus_tools() {
+    dir=${CARGO_TARGET_DIR:-target}/prometheus
+    if command -v promtool >/dev/null 2>&1 && command -v amtool >/dev/null 2>&1; then return; fi
+    if [ -x "$dir/usr/bin/promtool" ] && [ -x "$dir/usr/bin/amtool" ]; then return; fi
+    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 ||
+        die "the tests of alert rules need promtool and amtool on PATH: https://prometheus.io/download has both."
+    echo "setup: unpacking promtool and amtool into $dir for the tests" >&2
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    # In a subshell, since apt-get downloads into where it is.
+    (
+        cd "$dir" || exit 1
+        for package in prometheus prometheus-alertmanager; do
+            apt-get download "$package" >log 2>&1 || { apt-get update >log 2>&1; apt-get download "$package" >log 2>&1; } || exit 1
+            for archive in "$package"_*.deb; do dpkg-deb --extract "$archive" . || exit 1; done
+        done
+        # Three hundred megabytes of a server that no test starts.
+        rm -rf ./*.deb usr/share etc var lib usr/bin/prometheus usr/bin/prometheus-alertmanager
+    ) || { cat "$dir/log" >&2; die "apt-get could not download Debian's prometheus and prometheus-alertmanager: its own words are above."; }
 }
 
 case "$#:${1:-}" in
@@ -149,3 +177,4 @@ python_environment
 packages=$(missing_for_browser)
 # shellcheck disable=SC2086
 [ -z "$packages" ] || install_packages "the test of the dashboard" $packages
+prometheus_tools

@@ -12,7 +12,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{schema::SecretRef, settings::Secret};
+use super::{
+    schema::{SecretRef, TokenRef},
+    settings::Secret,
+};
+use crate::model::Digest;
 
 /// Largest certificate or key file: the bundle of every public root is a quarter of this.
 const PEM_LEN_MAX: u64 = 1 << 20;
@@ -68,6 +72,20 @@ pub(super) fn check_key(path: &Path, certificates: Vec<CertificateDer<'static>>)
     CertifiedKey::from_der(certificates, key, &ring::default_provider())
         .map(drop)
         .map_err(|error| format!("it is not the key of the certificate: {error}"))
+}
+
+/// The digest of a token; `dir` is what a relative file is relative to.
+pub(super) fn token(source: &TokenRef, dir: &Path) -> Result<Digest, String> {
+    let TokenRef { env, file, sha256 } = source;
+    match sha256 {
+        Some(hex) => {
+            Digest::from_hex(hex).ok_or_else(|| "it is not a SHA-256: expected 64 hexadecimal digits".into())
+        }
+        None => {
+            let value = secret(&SecretRef { env: env.clone(), file: file.clone() }, dir)?;
+            Ok(Digest::of(value.expose().as_bytes()))
+        }
+    }
 }
 
 /// Reads a secret; `dir` is what a relative file is relative to.

@@ -18,7 +18,7 @@ use super::{
     faults::{Collector, Severity},
     files,
     leaf::{Leaf, Text, show_duration},
-    schema::{self, Document},
+    schema::{self, Document, TokenRef},
     settings::{Admin, Https, Listen, Location, Log, Settings, Tls, Token},
 };
 use crate::model::PolicyId;
@@ -136,7 +136,18 @@ impl Rules<'_, '_> {
             self.error(&["admin", "listen"], message, Some(hint.into()));
         }
         let tokens = self.tokens(&admin.tokens);
-        Admin { listen: addr, tls, tokens }
+        for (index, host) in admin.hosts.iter().enumerate() {
+            let is_name =
+                !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if !is_name {
+                let hint = "write the name alone, without scheme and port: \"tradewind.example.com\"";
+                let message = "it is not the name of a host".to_owned();
+                self.error(&["admin", "hosts", &format!("[{index}]")], message, Some(hint.into()));
+            }
+        }
+        let hosts = admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let socket = admin.socket.as_ref().map(|path| self.dir.join(path));
+        Admin { listen: addr, tls, hosts, socket, tokens }
     }
 
     fn tokens(&mut self, written: &[schema::Token]) -> Vec<Token> {
@@ -149,20 +160,25 @@ impl Rules<'_, '_> {
                 self.error(&[&path[..], &["name"]].concat(), message, Some(hint.into()));
             }
             let at_value = [&path[..], &["value"]].concat();
-            let hint = match &token.value.file {
-                Some(file) if !self.dir.join(file).exists() => PATH_HINT,
-                Some(_) => "the file must hold the secret alone, on one line, readable for this user",
-                None => "set it for the process, to the secret alone",
+            let hint = match &token.value {
+                TokenRef { sha256: Some(_), .. } => {
+                    "write what this prints: printf %s \"$TOKEN\" | sha256sum"
+                }
+                TokenRef { file: Some(file), .. } if !self.dir.join(file).exists() => PATH_HINT,
+                TokenRef { file: Some(_), .. } => {
+                    "the file must hold the secret alone, on one line, readable for this user"
+                }
+                _ => "set it for the process, to the secret alone",
             };
-            match files::secret(&token.value, self.dir) {
+            match files::token(&token.value, self.dir) {
                 Err(problem) => self.error(&at_value, problem, Some(hint.into())),
-                Ok(secret) => {
-                    if let Some(other) = tokens.iter().find(|other| other.secret.expose() == secret.expose())
-                    {
+                Ok(digest) => {
+                    if let Some(other) = tokens.iter().find(|other| other.digest == digest) {
                         let message = format!("the value is that of the token `{}` too", other.name);
                         self.error(&at_value, message, Some("give each token a value of its own".into()));
                     }
-                    tokens.push(Token { name: token.name.clone(), role: token.role, secret });
+                    let expires = token.expires.as_ref().map(|at| at.0);
+                    tokens.push(Token { name: token.name.clone(), role: token.role, digest, expires });
                 }
             }
         }

@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, PolicyId, Route},
+    model::{Backend, Cloud, Digest, PolicyId, Route, Timestamp},
     rules::RuleSet,
 };
 
@@ -98,6 +98,10 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Its certificate; plain HTTP without.
     pub tls: Option<Tls>,
+    /// Names by which it is reached beside `localhost` and IP addresses, in lower case; see [`crate::admin::Options`].
+    pub hosts: Vec<String>,
+    /// A Unix socket on which it is served as well.
+    pub socket: Option<PathBuf>,
     /// Who may use it; without tokens everyone who can connect.
     pub tokens: Vec<Token>,
 }
@@ -118,8 +122,10 @@ pub struct Token {
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// What its bearer presents.
-    pub secret: Secret,
+    /// Of what its bearer presents.
+    pub digest: Digest,
+    /// From when on it is refused.
+    pub expires: Option<Timestamp>,
 }
 
 /// What a token may do. Each role may do all that the ones before it may.

@@ -4,15 +4,17 @@
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
-//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
+//! remembers), `preview.rs` (what an override would do), `rehearsal.rs` (what a reload would do), `audit.rs` (who changed what), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
 //! disk).
 
 mod accounts;
+mod audit;
 mod board;
 mod brain;
 mod desk;
 mod notices;
 mod preview;
+mod rehearsal;
 mod reload;
 mod rules;
 mod savings;
@@ -37,7 +39,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     admin::board::Savings,
-    config::Settings,
+    config::{self, Settings},
     model::{
         Action, Backend, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable,
         Timestamp,
@@ -47,6 +49,7 @@ use crate::{
     record::{self, Account, inputs::policy_version},
     store::{EntryKind, JournalEntry, Overrides},
 };
+use audit::Refusals;
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
 use reload::{Feed, FileMark};
@@ -90,6 +93,12 @@ pub struct Control {
     publisher: Publisher,
     overrides: Arc<Overrides>,
     journal: Arc<crate::store::Journal>,
+    audit: crate::store::Audit,
+    refusals: Refusals,
+    /// Held while an override is given by a key, so that two with the same do not both find none.
+    giving: Mutex<()>,
+    /// Who may call the admin API now.
+    tokens: Arc<ArcSwap<Vec<config::Token>>>,
     scribe: Scribe,
     brain: Mutex<Brain>,
     picture: ArcSwapOption<Picture>,

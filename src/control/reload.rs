@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, SystemTime},
 };
@@ -10,9 +10,9 @@ use std::{
 use serde_json::json;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 
-use super::{Active, Control, lock};
+use super::{Active, Control, audit::Change, lock};
 use crate::{
-    admin::views::ReloadError,
+    admin::{rehearsal, views::ReloadError},
     config::{self, Settings},
     model::{Cloud, Timestamp},
     signals::prices::{PriceFeed, PriceSettings, Want},
@@ -36,9 +36,16 @@ pub(super) struct Feed {
 impl Control {
     /// Reads the configuration file again and takes it up as a whole, or leaves everything as it is. Blocks; call it from a
     /// thread that may wait, within the runtime.
-    pub(super) fn reload_as(&self, author: &str) -> Result<u64, ReloadError> {
+    pub(super) fn reload_as(&self, author: &str, expected: Option<u64>) -> Result<u64, ReloadError> {
         let _one_at_a_time = lock(&self.reloading);
         let now = Timestamp::now();
+        let before = self.active.load().clone();
+        if let Some(seen) = expected.filter(|seen| *seen != before.generation) {
+            return Err(ReloadError::NotAsSeen(format!(
+                "configuration {} is in force, not {seen}, which was seen: look at it again first",
+                before.generation
+            )));
+        }
         // Before the file is read: a change after this is seen by the watch as a new one.
         *lock(&self.seen) = self.config_path.as_deref().and_then(FileMark::of);
         let outcome = self.load_and_take_up();
@@ -48,6 +55,7 @@ impl Control {
                 tracing::info!(generation, author, "the configuration was reloaded");
                 let body = json!({ "event": "reloaded", "author": author, "generation": generation });
                 self.note(now, EntryKind::Config, None, body);
+                self.audit_reload(now, author, &before);
             }
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
@@ -63,15 +71,42 @@ impl Control {
         outcome
     }
 
-    fn load_and_take_up(&self) -> Result<u64, ReloadError> {
-        let path = self.config_path.as_deref().ok_or_else(|| {
+    fn audit_reload(&self, now: Timestamp, author: &str, before: &Active) {
+        let active = self.active.load();
+        let changed = rehearsal::changes(&before.settings.redacted_json(), &active.settings.redacted_json());
+        self.audit_change(
+            now,
+            Change {
+                event: "config.reloaded",
+                author,
+                before: json!({ "generation": before.generation }),
+                after: json!({ "generation": active.generation, "changed": changed }),
+                why: "",
+            },
+        );
+    }
+
+    /// The file that a reload reads.
+    pub(super) fn config_file(&self) -> Result<&Path, ReloadError> {
+        self.config_path.as_deref().ok_or_else(|| {
             ReloadError::NeedsRestart(
                 "the configuration was not read from a file, so there is nothing to reload".into(),
             )
-        })?;
+        })
+    }
+
+    fn load_and_take_up(&self) -> Result<u64, ReloadError> {
+        let path = self.config_file()?;
         let loaded = config::load(path).map_err(ReloadError::Invalid)?;
         let active = self.active.load();
-        needs_restart(&active.settings, &loaded.settings, path)?;
+        let stuck = needs_restart(&active.settings, &loaded.settings);
+        if !stuck.is_empty() {
+            return Err(ReloadError::NeedsRestart(format!(
+                "{}: {} changed, which needs a restart; the rest was not taken up either",
+                path.display(),
+                stuck.join(", ")
+            )));
+        }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -87,6 +122,7 @@ impl Control {
         let mut brain = lock(&self.brain);
         self.follow_prices(&settings);
         Handle::current().block_on(self.first_signals(&settings, NEW_SIGNALS_WAIT));
+        self.tokens.store(Arc::new(settings.admin.tokens.clone()));
         self.active.store(Arc::new(Active { settings, generation }));
         self.turn_with(&mut brain, Timestamp::now());
     }
@@ -137,41 +173,35 @@ impl Control {
     }
 }
 
-/// What is bound or opened at start cannot change under way.
-fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), ReloadError> {
+/// Keys that changed although what is bound or opened at start cannot change under way.
+pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let changed = [
         ("listen.http", old.listen.http != new.listen.http),
         ("listen.https", old.listen.https != new.listen.https),
         ("listen.threads", old.listen.threads != new.listen.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.tls", old.admin.tls != new.admin.tls),
-        ("admin.tokens", old.admin.tokens != new.admin.tokens),
+        ("admin.hosts", old.admin.hosts != new.admin.hosts),
+        ("admin.socket", old.admin.socket != new.admin.socket),
         ("state.dir", old.state_dir != new.state_dir),
         ("log", old.log != new.log),
     ];
-    let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(ReloadError::NeedsRestart(format!(
-        "{}: {} changed, which needs a restart; the rest was not taken up either",
-        path.display(),
-        names.join(", ")
-    )))
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
-/// What tells one content of a file from another without reading it.
+/// What tells one content of the configuration's files from another without reading them.
 #[derive(PartialEq)]
-pub(super) struct FileMark {
-    modified: Option<SystemTime>,
-    len: u64,
-    inode: u64,
-}
+pub(super) struct FileMark(Vec<(PathBuf, Option<SystemTime>, u64, u64)>);
 
 impl FileMark {
-    /// `None` if there is no such file.
+    /// `None` if there is no such file, or no file in the directory.
     pub(super) fn of(path: &Path) -> Option<FileMark> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
+        let mark = |path: PathBuf| {
+            // Through symbolic links: Kubernetes replaces what they lead to.
+            let metadata = std::fs::metadata(&path).ok()?;
+            Some((path, metadata.modified().ok(), metadata.len(), metadata.ino()))
+        };
+        let marks: Option<Vec<_>> = config::files_at(path).into_iter().map(mark).collect();
+        marks.filter(|marks| !marks.is_empty()).map(FileMark)
     }
 }

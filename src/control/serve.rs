@@ -1,8 +1,12 @@
 //! Start-up and shutdown, top to bottom.
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -13,7 +17,9 @@ use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told, board,
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told,
+    audit::Refusals,
+    board,
     brain::{Brain, Signals},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
@@ -29,7 +35,7 @@ use crate::{
         ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
         traffic::Meters,
     },
-    store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
+    store::{Audit, Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
 };
 
 /// How long start-up waits for the names of backends, and then for their first probes. A backend that answers later joins
@@ -55,6 +61,14 @@ pub enum StartError {
         address: SocketAddr,
         /// The key in the configuration.
         key: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The admin API's Unix socket cannot be opened.
+    #[error("cannot listen on {path} (admin.socket): {cause}; is its directory there, and another process using it?", path = path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
         /// What the system said.
         cause: io::Error,
     },
@@ -90,6 +104,7 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
         None => None,
     };
     let admin_socket = bind(settings.admin.listen, "admin.listen")?;
+    let local = settings.admin.socket.as_deref().map(bind_local).transpose()?.map(Arc::new);
     let admin = admin_socket.local_addr().unwrap_or(settings.admin.listen);
 
     let control = Arc::new(open(settings, config_path).await?);
@@ -112,7 +127,7 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
     let mut tasks = vec![
         tokio::spawn(turns(control.clone(), stopped.clone())),
         tokio::spawn(wakes(control.clone(), stopped.clone())),
-        tokio::spawn(serve_admin(control.clone(), admin_socket, stopped.clone())),
+        tokio::spawn(serve_admin(control.clone(), admin_socket, local, stopped.clone())),
     ];
     if let Some(path) = &control.config_path {
         tasks.push(tokio::spawn(watch_file(control.clone(), path.clone(), stopped)));
@@ -156,6 +171,26 @@ fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartErro
     TcpListener::bind(address).map_err(|cause| StartError::Listen { address, key, cause })
 }
 
+/// Opens a Unix socket that only this user can open. Made in a directory of its own, so that there is no moment at which others
+/// can, and put in place as a whole, over one that a crash left.
+fn bind_local(path: &Path) -> Result<UnixListener, StartError> {
+    let failed = |cause: io::Error| StartError::Socket { path: path.to_owned(), cause };
+    if UnixStream::connect(path).is_ok() {
+        return Err(failed(io::ErrorKind::AddrInUse.into()));
+    }
+    let beside = path.with_file_name(format!(".tradewind-socket.{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&beside).map_err(failed)?;
+    let made = beside.join("s");
+    let bound = UnixListener::bind(&made).and_then(|listener| {
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&made, path)?;
+        Ok(listener)
+    });
+    // Nothing of it is needed once the socket is where it belongs.
+    let _ = fs::remove_dir_all(&beside);
+    bound.map_err(failed)
+}
+
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -184,6 +219,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
             .ok()
     });
     let meters = Arc::new(Meters::default());
+    let tokens = Arc::new(ArcSwap::from_pointee(settings.admin.tokens.clone()));
     let signals = Signals {
         meters: meters.clone(),
         probes: ProbeBoard::new(),
@@ -201,6 +237,10 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         publisher: Publisher::new(meters),
         overrides,
         journal: journal.clone(),
+        audit: Audit::open(journal.clone()),
+        refusals: Refusals::default(),
+        giving: Mutex::new(()),
+        tokens,
         scribe,
         brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),
         picture: ArcSwapOption::empty(),
@@ -284,15 +324,29 @@ async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: watch::Receiver<bool>) {
+async fn serve_admin(
+    control: Arc<Control>,
+    listener: TcpListener,
+    socket: Option<Arc<UnixListener>>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let admin = &control.active.load().settings.admin;
-    let options = admin::Options { tokens: admin.tokens.clone(), tls: admin.tls.clone() };
+    let options = admin::Options {
+        tokens: control.tokens.clone(),
+        hosts: admin.hosts.clone(),
+        socket,
+        tls: admin.tls.clone(),
+    };
     let shutdown = async move {
         // An error means that the program is ending without having said so.
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = admin::serve(socket, options, control.clone(), shutdown).await {
+    if let Err(error) = admin::serve(listener, options, control.clone(), shutdown).await {
         tracing::error!(%error, "the admin API has ended; traffic goes on");
+    }
+    if let Some(path) = &admin.socket {
+        // Nobody answers there any more.
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -309,7 +363,8 @@ async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Re
             continue;
         }
         let reloading = control.clone();
-        let reloaded = tokio::task::spawn_blocking(move || reloading.reload_as("file watch").is_ok()).await;
+        let reloaded =
+            tokio::task::spawn_blocking(move || reloading.reload_as("file watch", None).is_ok()).await;
         if let Err(error) = reloaded {
             tracing::error!(%error, "a reload failed");
         }

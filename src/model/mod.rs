@@ -17,6 +17,7 @@ pub mod ruling;
 pub mod secret;
 pub mod snapshot;
 pub mod table;
+pub mod turning;
 pub mod units;
 pub mod words;
 
@@ -35,11 +36,12 @@ pub use route::{
     HeaderMatch, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec, Route, RouteMatch, Slo,
 };
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
-pub use secret::Secret;
+pub use secret::{Digest, Secret};
 pub use snapshot::{
     BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
 };
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
+pub use turning::TurningPoint;
 pub use units::{Ramp, Share, UsdPerHour};
 
 /// A point in time, UTC, with nanosecond resolution. Pure rooms receive it as an argument and never ask a clock.

@@ -2,25 +2,18 @@
 # Makes this machine able to build Tradewind, and says nothing when it already is.
 #
 #   scripts/setup.sh         what a build needs beside Rust: cmake (Pingora builds zlib-ng with it), a C compiler, make
-#   scripts/setup.sh test    also a Python environment: the `openai` client, which the tests drive, `moto`, an EC2, and
-#                            `schemathesis`, which tries the admin API;
-#                            a browser with its driver, in which the dashboard is tested; and promtool and amtool, which
-#                            test alert rules
+#   scripts/setup.sh test    also a Python environment: the clients and servers in PYTHON_PACKAGES; a browser with its driver, in
+#                            which the dashboard is tested; and promtool and amtool, which test alert rules
 #
 # On Debian and Ubuntu it installs what is missing, as root or with a sudo that asks no password. Anywhere else it
 # names the command that does, and exits with 1.
 set -eu
 
-# Raised by hand, with a run of the tests: what they show is that this very client works through Tradewind.
-OPENAI_VERSION=3.54.0
-
-# What the tests ask for spot prices in place of AWS. moto[server] would bring all its services, and what they need: more
-# than twice as much.
-MOTO_VERSION=5.2.5
-MOTO_SERVER="flask==3.1.3 flask-cors==6.0.5"
-
-# What asks the admin API all that its description allows, and more.
-SCHEMATHESIS_VERSION=4.32.5
+# What the tests drive, and are served by: real clients and servers that others wrote. Raised by hand, with a run of the tests: what
+# they show is that these very versions work. moto[server] would bring all its services, and what they need: more than
+# twice as much.
+PYTHON_PACKAGES="openai==3.54.0 moto[ec2]==5.2.5 flask==3.1.3 flask-cors==6.0.5 \
+    grpcio==1.85.3 tritonclient[grpc]==2.73.0 websockets==17.4 h2==4.4.1 schemathesis==4.32.5"
 
 cd "$(dirname "$0")/.."
 # Right after rustup has finished, the shell that ran it does not have cargo on its PATH yet.
@@ -110,25 +103,24 @@ capable_python() {
 # The Python environment of the tests: built once for each version of what is in it, or the caller's own.
 python_environment() {
     if [ -n "${TRADEWIND_TEST_PYTHON:-}" ]; then
-        "$TRADEWIND_TEST_PYTHON" -c 'import openai, moto.server, schemathesis' 2>/dev/null ||
-            die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which cannot import openai, moto.server and schemathesis: unset it, and an environment is made here."
+        "$TRADEWIND_TEST_PYTHON" -c 'import grpc, h2, moto.server, openai, schemathesis, tritonclient.grpc, websockets' 2>/dev/null ||
+            die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which lacks some of $PYTHON_PACKAGES: unset it, and an environment is made here."
         return
     fi
     dir=${CARGO_TARGET_DIR:-target}/py
-    stamp=$dir/openai-$OPENAI_VERSION-moto-$MOTO_VERSION-schemathesis-$SCHEMATHESIS_VERSION.installed
+    stamp=$dir/$(echo "$PYTHON_PACKAGES" | cksum | tr -d ' ').installed
     [ -e "$stamp" ] && [ -x "$dir/bin/python" ] && return
     capable_python >/dev/null || install_packages "the Python environment of the tests" python3 python3-venv
     python=$(capable_python) ||
         die "no Python here can make an environment (tried python3 and /usr/bin/python3, 3.10 or later with venv and ensurepip)."
-    echo "setup: making $dir with openai $OPENAI_VERSION, moto $MOTO_VERSION and schemathesis $SCHEMATHESIS_VERSION for the tests" >&2
+    echo "setup: making $dir for the tests, with $PYTHON_PACKAGES" >&2
     rm -rf "$dir"
     mkdir -p "${dir%/*}"
     "$python" -m venv "$dir"
     # One word a package, which is what the split makes.
     # shellcheck disable=SC2086
-    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        "openai==$OPENAI_VERSION" "moto[ec2]==$MOTO_VERSION" $MOTO_SERVER "schemathesis==$SCHEMATHESIS_VERSION" ||
-        die "pip could not install openai $OPENAI_VERSION, moto $MOTO_VERSION and schemathesis $SCHEMATHESIS_VERSION into $dir: its own words are above; run this again, or set TRADEWIND_TEST_PYTHON to a Python that has them."
+    "$dir/bin/python" -m pip install --quiet --disable-pip-version-check --no-input $PYTHON_PACKAGES ||
+        die "pip could not install $PYTHON_PACKAGES into $dir: its own words are above; run this again, or set TRADEWIND_TEST_PYTHON to a Python that has them."
     : >"$stamp"
 }
 

@@ -4,47 +4,18 @@ mod harness;
 
 use std::{
     io,
-    path::PathBuf,
-    process::Command,
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::Duration,
 };
 
-use harness::{Backend, Config, Tradewind, backend::Call, pause};
+use harness::{Backend, Config, Tradewind, backend::Call, pause, python};
 use serde_json::{Value, json};
 
 const WORDS: [&str; 5] = ["From", " the", " east,", " all", " year."];
 
-/// A Python that has the client: the one that is named, or the one that scripts/setup.sh has made.
-fn python() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("TRADEWIND_TEST_PYTHON") {
-        return Some(named.into());
-    }
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_tradewind"));
-    let made = binary.ancestors().nth(2)?.join("py/bin/python");
-    made.exists().then_some(made)
-}
-
-/// Runs a scenario of client.py against Tradewind. `false`, and said so, where there is no client.
+/// Runs a scenario of client.py against Tradewind.
 fn passes(scenario: &str, base_url: &str) {
-    let Some(python) = python() else {
-        eprintln!(
-            "SKIPPED {scenario}: there is no Python with the openai client; `scripts/setup.sh test` makes one"
-        );
-        return;
-    };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openai/client.py");
-    // Proxies of the machine must not come between the two.
-    let output = Command::new(&python)
-        .args([script, scenario, base_url])
-        .env("NO_PROXY", "*")
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", python.display()));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{scenario}: {}\n{said}", output.status);
-    let passed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(passed.starts_with(&format!("passed {scenario} ")), "{passed}\n{said}");
+    python::passes("openai/client.py", scenario, &[base_url]);
 }
 
 fn base_url(tradewind: &Tradewind) -> String {

@@ -8,6 +8,8 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::grpc;
+
 /// When to come back if no backend may serve, in seconds: about the time a restarted pod or a probe needs.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -80,17 +82,34 @@ impl Refusal {
         Bytes::from(error.to_string())
     }
 
+    /// The status of gRPC that says the same (by its mapping of HTTP's, and what retries make of it).
+    fn grpc_status(self) -> u16 {
+        match self {
+            Refusal::NoRoute => grpc::UNIMPLEMENTED,
+            Refusal::NothingEligible | Refusal::Overloaded | Refusal::Unreachable | Refusal::Broken => {
+                grpc::UNAVAILABLE
+            }
+            Refusal::Timeout => grpc::DEADLINE_EXCEEDED,
+            Refusal::BadRequest | Refusal::Internal => grpc::INTERNAL,
+        }
+    }
+
     /// Answers the client. What is left of the request's body is read, within limits: a client that is still sending would
     /// otherwise see a reset instead of the answer.
     ///
     /// # Errors
     /// When the client cannot be written to.
     pub async fn answer(self, session: &mut Session, request_id: &str, connection: Connection) -> Result<()> {
-        let body = self.body();
-        let mut header = ResponseHeader::build(self.status(), Some(5))?;
-        header.insert_header("content-type", "application/json")?;
-        header.insert_header("content-length", body.len())?;
+        let is_grpc = grpc::is_asked_for(session.req_header());
+        let body = if is_grpc { Bytes::new() } else { self.body() };
+        let mut header = ResponseHeader::build(if is_grpc { 200 } else { self.status() }, Some(5))?;
         header.insert_header("x-request-id", request_id)?;
+        if is_grpc {
+            header.insert_header("content-type", "application/grpc")?;
+        } else {
+            header.insert_header("content-type", "application/json")?;
+            header.insert_header("content-length", body.len())?;
+        }
         if matches!(self, Refusal::NothingEligible | Refusal::Overloaded) {
             header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
         }
@@ -107,7 +126,9 @@ impl Refusal {
         }
         let is_head = session.req_header().method == http::Method::HEAD;
         session.write_response_header(Box::new(header), is_head).await?;
-        if !is_head {
+        if is_grpc {
+            grpc::end(session, self.grpc_status(), self.words().2).await?;
+        } else if !is_head {
             session.write_response_body(Some(body), true).await?;
         }
         if connection == Connection::Close {
@@ -124,10 +145,7 @@ impl Refusal {
 /// # Errors
 /// When the client cannot be written to.
 pub async fn break_off(session: &mut Session, error: &Error) -> Result<()> {
-    let refusal = match error.etype() {
-        ErrorType::ReadTimedout => Refusal::Timeout,
-        _ => Refusal::Broken,
-    };
+    let refusal = broken_by(error);
     let (kind, code, message) = refusal.words();
     let error = serde_json::json!({
         "error": { "message": message, "type": kind, "param": null, "code": code }
@@ -136,6 +154,22 @@ pub async fn break_off(session: &mut Session, error: &Error) -> Result<()> {
     let event = Bytes::from(format!("\n\ndata: {error}\n\n"));
     let whole = session.as_downstream().is_http2();
     session.write_response_body(Some(event), whole).await
+}
+
+/// The same for a call in gRPC, which has a status for it.
+///
+/// # Errors
+/// When the client cannot be written to.
+pub async fn break_off_call(session: &mut Session, error: &Error) -> Result<()> {
+    let refusal = broken_by(error);
+    grpc::end(session, refusal.grpc_status(), refusal.words().2).await
+}
+
+fn broken_by(error: &Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ReadTimedout => Refusal::Timeout,
+        _ => Refusal::Broken,
+    }
 }
 
 /// What becomes of the connection after an answer.

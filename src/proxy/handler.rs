@@ -15,7 +15,9 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::{
     answers::{self, Connection, Refusal},
     context::Context,
+    grpc,
     incoming::{X_REQUEST_ID, host_of, request_id},
+    strict,
     table::Table,
 };
 use crate::signals::{
@@ -63,6 +65,10 @@ impl ProxyHttp for Handler {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = request_id(session.req_header());
+        if !strict::is_sound(session) {
+            Refusal::BadRequest.answer(session, ctx.request_id(), Connection::Close).await?;
+            return Ok(true);
+        }
         let table = self.table.load_full();
         let refusal = match ctx.find_lane(&table, session).await? {
             None => Refusal::NoRoute,
@@ -105,6 +111,10 @@ impl ProxyHttp for Handler {
         request.insert_header(X_FORWARDED_PROTO, if tls { "https" } else { "http" })?;
         request.remove_header(&header::FORWARDED);
         request.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        // A whole URL is how clients ask a proxy; what is behind this one is asked for a path.
+        if !matches!(request.raw_path(), [b'/', ..] | b"*") {
+            request.set_uri(request.uri.clone());
+        }
         if ctx.peeked.as_ref().is_some_and(|peeked| peeked.continued) {
             request.remove_header(&header::EXPECT);
         }
@@ -253,7 +263,14 @@ impl ProxyHttp for Handler {
             let (error_code, events) = (begun.status.as_u16(), takes_events(begun));
             if *e.esource() == ErrorSource::Upstream {
                 ctx.attempt.iter().for_each(|attempt| attempt.meter.broke_off());
-                if events && let Err(error) = answers::break_off(session, e).await {
+                let told = if events {
+                    answers::break_off(session, e).await
+                } else if grpc::is_asked_for(session.req_header()) {
+                    answers::break_off_call(session, e).await
+                } else {
+                    Ok(())
+                };
+                if let Err(error) = told {
                     tracing::debug!(%error, "the client left before it could be told of an error");
                 }
             }

@@ -35,7 +35,7 @@ use crate::{
 };
 use contenders::Entry;
 use demand::{Arrivals, Demand};
-use hindsight::{Capacity, Clairvoyant, Schedule, Trajectory};
+use hindsight::{Capacity, Clairvoyant, Planner, Schedule, Trajectory};
 use market::{Course, NodePrices};
 use plot::Series;
 use score::{Score, Standing};
@@ -198,6 +198,9 @@ fn run_all(scenario: &Scenario, entries: &[Entry], seeds: &[u64], arrivals: &[Ar
     entries.iter().map(|_| scores.by_ref().take(seeds.len()).collect()).collect()
 }
 
+/// Ticks after which the planner takes what the worlds have found out: so that no more has to be kept, however long time is.
+const STRETCH_TICKS: usize = 4096;
+
 /// The best schedule for each seed.
 fn schedules(scenario: &Scenario, seeds: &[u64], arrivals: &[Arrivals]) -> Vec<Schedule> {
     let count = scenario.sites.len();
@@ -205,14 +208,27 @@ fn schedules(scenario: &Scenario, seeds: &[u64], arrivals: &[Arrivals]) -> Vec<S
     let request_usd = scenario.sites.iter().map(unit_usd).filter(|usd| usd.is_finite()).fold(0.0, f64::max);
     (0..seeds.len())
         .map(|seed| {
-            let trajectories = in_parallel(count, |place| {
-                let schedule = Schedule::always(place, scenario.demand.ticks());
-                let mut clairvoyant = Clairvoyant::new(scenario, &arrivals[seed], schedule, Capacity::Ahead);
-                let mut trajectory = Trajectory::default();
-                World::new(scenario, seeds[seed]).run(&arrivals[seed], &mut clairvoyant, &mut trajectory);
-                trajectory
-            });
-            Schedule::best(scenario, &trajectories, request_usd)
+            let alone = |place: usize| {
+                let schedule = Schedule::Always(place);
+                let clairvoyant = Clairvoyant::new(scenario, &arrivals[seed], schedule, Capacity::Ahead);
+                Mutex::new((World::new(scenario, seeds[seed]), clairvoyant, Trajectory::default()))
+            };
+            let mut worlds: Vec<_> = (0..count).map(alone).collect();
+            let mut planner = Planner::new(scenario, request_usd);
+            let ticks = scenario.demand.ticks();
+            for until in (0..ticks).step_by(STRETCH_TICKS).skip(1).chain([ticks]) {
+                in_parallel(count, |place| {
+                    let mut world = worlds[place].lock().unwrap_or_else(PoisonError::into_inner);
+                    let (world, clairvoyant, trajectory) = &mut *world;
+                    world.advance(until, &arrivals[seed], clairvoyant, trajectory);
+                });
+                let mut trajectories: Vec<&mut Trajectory> = worlds
+                    .iter_mut()
+                    .map(|world| &mut world.get_mut().unwrap_or_else(PoisonError::into_inner).2)
+                    .collect();
+                planner.go_on(&mut trajectories, until == ticks);
+            }
+            planner.finish()
         })
         .collect()
 }

@@ -89,6 +89,10 @@ pub(super) struct World<'a> {
     loss_per_node: Vec<f64>,
     pace: Pace,
     chance: Rng,
+    order: Order,
+    score: Score,
+    /// The tick that comes next.
+    tick: usize,
 }
 
 impl<'a> World<'a> {
@@ -136,6 +140,15 @@ impl<'a> World<'a> {
             },
             // Losses by chance are the same for every contender only as long as they hold the same nodes.
             chance: Rng::with_seed(seed ^ 0x5bd1_e995),
+            order: Order {
+                shares: vec![0.0; sites.len()],
+                wishes: clusters
+                    .iter()
+                    .map(|cluster| Wish::Load { planned_rps: 0.0, spot_share: cluster.spot_share })
+                    .collect(),
+            },
+            score: Score::new(sites.len(), tick_seconds),
+            tick: 0,
             clusters,
         }
     }
@@ -147,63 +160,75 @@ impl<'a> World<'a> {
         contender: &mut dyn Contender,
         record: &mut dyn Record,
     ) -> Score {
-        let count = self.clusters.len();
+        self.advance(arrivals.work.len(), arrivals, contender, record);
+        self.score
+    }
+
+    /// Goes on until before tick `until`, or the end of `arrivals`.
+    pub(super) fn advance(
+        &mut self,
+        until: usize,
+        arrivals: &Arrivals,
+        contender: &mut dyn Contender,
+        record: &mut dyn Record,
+    ) {
         let tick_seconds = self.pace.tick_seconds;
-        let mut order = Order {
-            shares: vec![0.0; count],
-            wishes: self
-                .clusters
-                .iter()
-                .map(|cluster| Wish::Load { planned_rps: 0.0, spot_share: cluster.spot_share })
-                .collect(),
-        };
-        let mut score = Score::new(count, tick_seconds);
-        self.snapshot.demand_rps = arrivals.requests.first().map_or(0.0, |n| f64::from(*n) / tick_seconds);
-        for (tick, (requests, work)) in arrivals.requests.iter().zip(&arrivals.work).enumerate() {
-            let (requests, work) = (f64::from(*requests), f64::from(*work));
-            let now = tick as f64 * tick_seconds;
-            self.observe(tick, now);
+        if self.tick == 0 {
+            self.snapshot.demand_rps =
+                arrivals.requests.first().map_or(0.0, |n| f64::from(*n) / tick_seconds);
+        }
+        while self.tick < until.min(arrivals.work.len()) {
+            let (requests, work) =
+                (f64::from(arrivals.requests[self.tick]), f64::from(arrivals.work[self.tick]));
+            self.observe(self.tick, self.tick as f64 * tick_seconds);
             let scene = Scene {
-                tick,
+                tick: self.tick,
                 now: self.snapshot.at,
                 snapshot: &self.snapshot,
                 sights: &self.sights,
                 ranked: &self.ranked,
             };
-            contender.direct(&scene, &mut order);
-            if tick == 0 {
-                self.start_warm(&order, work / tick_seconds);
+            contender.direct(&scene, &mut self.order);
+            if self.tick == 0 {
+                self.start_warm(work / tick_seconds);
             }
-            let (mut usd, mut floor_usd, mut amiss) = (0.0, 0.0, 0.0);
-            for place in 0..count {
-                let (share, wish) = (order.shares[place], order.wishes[place]);
-                let cluster = &mut self.clusters[place];
-                let served = cluster.serve(requests * share, work * share, &self.pace);
-                cluster.scale(wish, work * share / tick_seconds, self.supply_now[place], now + tick_seconds);
-                let [spot, on_demand] = self.usd_now[place];
-                let bill = cluster.bill(spot, on_demand, served.answered, &self.pace);
-                usd += bill.usd;
-                floor_usd += if wish == Wish::Closed { 0.0 } else { bill.floor_usd };
-                amiss += served.late + served.refused;
-                score.add(requests * share, &served);
-                let live = &mut self.snapshot.backends[place].live;
-                live.rps = requests * share / tick_seconds;
-                live.samples = (requests * share) as u64;
-                live.ttfb_p95 = (requests * share >= 1.0)
-                    .then(|| Duration::from_secs_f64(served.wait_p95_seconds.min(HOUR)));
-            }
-            score.tick(&order.shares, usd, floor_usd);
-            record.tick(tick, &order, usd, floor_usd, amiss);
+            self.serve(requests, work, record);
             // What is known of the demand when the next tick is decided.
             self.snapshot.demand_rps = requests / tick_seconds;
+            self.tick += 1;
         }
-        score
+    }
+
+    /// Every cluster serves its share of a tick, scales and bills.
+    fn serve(&mut self, requests: f64, work: f64, record: &mut dyn Record) {
+        let tick_seconds = self.pace.tick_seconds;
+        let end = self.tick as f64 * tick_seconds + tick_seconds;
+        let (mut usd, mut floor_usd, mut amiss) = (0.0, 0.0, 0.0);
+        for (place, cluster) in self.clusters.iter_mut().enumerate() {
+            let (share, wish) = (self.order.shares[place], self.order.wishes[place]);
+            let served = cluster.serve(requests * share, work * share, &self.pace);
+            cluster.scale(wish, work * share / tick_seconds, self.supply_now[place], end);
+            let [spot, on_demand] = self.usd_now[place];
+            let bill = cluster.bill(spot, on_demand, served.answered, &self.pace);
+            usd += bill.usd;
+            floor_usd += if wish == Wish::Closed { 0.0 } else { bill.floor_usd };
+            amiss += served.late + served.refused;
+            self.score.add(requests * share, &served);
+            let live = &mut self.snapshot.backends[place].live;
+            live.rps = requests * share / tick_seconds;
+            live.samples = (requests * share) as u64;
+            live.ttfb_p95 =
+                (requests * share >= 1.0).then(|| Duration::from_secs_f64(served.wait_p95_seconds.min(HOUR)));
+        }
+        self.score.tick(&self.order.shares, usd, floor_usd);
+        record.tick(self.tick, &self.order, usd, floor_usd, amiss);
     }
 
     /// What runs when time begins is what the first order needs.
-    fn start_warm(&mut self, order: &Order, load_rps: f64) {
+    fn start_warm(&mut self, load_rps: f64) {
         for (place, cluster) in self.clusters.iter_mut().enumerate() {
-            cluster.start_warm(order.wishes[place], load_rps * order.shares[place], self.supply_now[place]);
+            let load_rps = load_rps * self.order.shares[place];
+            cluster.start_warm(self.order.wishes[place], load_rps, self.supply_now[place]);
         }
     }
 

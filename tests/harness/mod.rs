@@ -10,6 +10,7 @@ pub mod config;
 pub mod gcp;
 pub mod http2;
 pub mod load;
+pub mod python;
 pub mod shares;
 
 use std::{

@@ -1,70 +1,19 @@
 //! Against moto, an EC2 that others wrote. `make test` provides it; see scripts/setup.sh.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
-
 use aws_credential_types::Credentials;
 use tradewind::signals::prices::{AwsSettings, aws::AwsPrices};
 
-use super::{PATIENT, assert_refused, faults, later, said, want};
-
-/// A Python that may have moto: the one that is named, or the one that scripts/setup.sh has made.
-fn python() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("TRADEWIND_TEST_PYTHON") {
-        return Some(named.into());
-    }
-    let binary = PathBuf::from(env!("CARGO_BIN_EXE_tradewind"));
-    let made = binary.ancestors().nth(2)?.join("py/bin/python");
-    made.exists().then_some(made)
-}
-
-/// A moto server. It ends when its standard input does.
-struct Moto {
-    child: Child,
-    url: String,
-}
-
-impl Moto {
-    /// `None` where there is no Python with moto.
-    fn start() -> Option<Moto> {
-        let python = python()?;
-        let has_it = Command::new(&python).args(["-c", "import moto.server"]).stderr(Stdio::null()).status();
-        has_it.ok().filter(|status| status.success())?;
-        let mut child = Command::new(&python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/moto/server.py"))
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", python.display()));
-        let mut line = String::new();
-        let output = child.stdout.take().expect("it is piped");
-        BufReader::new(output).read_line(&mut line).expect("it says its address");
-        Some(Moto { child, url: line.trim().to_owned() })
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use super::{PATIENT, assert_refused, faults, harness::python, later, said, want};
 
 /// moto knows which machines are in which zones. Each has one price, 0.00001, since 2006.
 #[tokio::test]
 async fn an_ec2_that_others_wrote_is_understood() {
-    let Some(moto) = Moto::start() else {
-        eprintln!("SKIPPED: there is no Python with moto; `scripts/setup.sh test` makes one");
-        return;
+    let Some(moto) = python::Server::start("moto/server.py", &[]) else { return };
+    let settings = AwsSettings {
+        ec2_endpoint: Some(format!("http://{}", moto.address)),
+        timeout: PATIENT,
+        ..AwsSettings::default()
     };
-    let settings =
-        AwsSettings { ec2_endpoint: Some(moto.url.clone()), timeout: PATIENT, ..AwsSettings::default() };
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "tests");
     let prices = AwsPrices::with_credentials(&settings, credentials);
     let wants = [

@@ -285,3 +285,69 @@ fn the_audit_shows_what_was_changed_and_that_nothing_is_missing() {
         assert!(said.contains("the chain is broken") && said.contains(why), "{said}");
     }
 }
+
+/// A secret that is everywhere where one may be is nowhere where somebody could read it.
+#[test]
+fn no_secret_is_shown() {
+    const CANARY: &str = "canary-4f2d9a";
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["eve", "key"] {
+        put(dir.path(), name, &format!("{CANARY}-{name}\n"));
+    }
+    let a = Backend::named("a");
+    let tokens = format!(
+        "tokens = [{{ name = \"eve\", role = \"viewer\", value = {{ file = \"eve\" }} }}, \
+         {{ name = \"root\", role = \"admin\", value = {{ sha256 = \"{}\" }} }}]",
+        sha256(&format!("{CANARY}-root"))
+    );
+    let prices = "sources = [{ file = \"prices.csv\" }, \"gcp\"]\ngcp = { api_key = { file = \"key\" }, endpoint = \"http://127.0.0.1:1\" }";
+    let config = Config::new(&[(&a, 1.0)]).admin(&tokens).prices(prices);
+    let tradewind = Tradewind::start_in(dir.path(), &config);
+    let root = format!("{CANARY}-root");
+    let mut read = String::new();
+    for path in [
+        "/",
+        "/metrics",
+        "/v1/config",
+        "/v1/status",
+        "/v1/decisions?kind=audit",
+        "/v1/decisions",
+        "/v1/prices",
+        "/openapi.json",
+    ] {
+        let answer = with_token(&tradewind, "GET", path, &root, "");
+        assert_eq!(answer.status, 200, "{path}");
+        read += &answer.text();
+    }
+    // Shown wrongly, in every place where one could be put.
+    for headers in [
+        [("authorization", "Bearer canary-4f2d9a-wrong")],
+        [("cookie", "tradewind_session=canary-4f2d9a-wrong")],
+    ] {
+        read += &ask(&tradewind, "GET", "/v1/status", &headers, "").text();
+    }
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    read += &ask(&tradewind, "POST", "/session", &form, "token=canary-4f2d9a-wrong").text();
+    // A candidate that names the secret's file as if it were something else.
+    let text =
+        config.text().replace("prices.csv", "key").replace("[state]", "[log]\nlevel = \"debug\"\n[state]");
+    let candidate = json!({ "files": [{ "name": "new.toml", "text": text }] }).to_string();
+    read += &with_token(&tradewind, "POST", "/v1/reload?dry_run=true", &root, &candidate).text();
+    put(dir.path(), "t.toml", &config.text().replace("shift_at", "shft_at"));
+    read += &with_token(&tradewind, "POST", "/v1/reload", &root, "").text();
+    tradewind.signal("TERM");
+    let mut tradewind = tradewind;
+    until("it ends", || tradewind.ended());
+    read += &tradewind.log();
+    for entry in fs::read_dir(dir.path().join("state"))
+        .unwrap()
+        .chain(fs::read_dir(dir.path().join("state/journal")).unwrap())
+    {
+        let path = entry.unwrap().path();
+        read +=
+            &fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    }
+    assert!(read.contains("unknown_token"), "{read}");
+    let at = read.find(CANARY).map(|at| read[at.saturating_sub(200)..(at + 100).min(read.len())].to_owned());
+    assert_eq!(at, None, "the canary is shown");
+}

@@ -487,7 +487,7 @@ fn a_byte_order_mark_and_windows_line_ends_are_fine() {
     t.toml: error: the file has no route: there is nothing to serve
         hint: add a table [routes.NAME]
     t.toml:1:1: error: unknown key `x`
-        hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `backends`, `routes`, `policies`
+        hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `telemetry`, `backends`, `routes`, `policies`
     "#);
 }
 

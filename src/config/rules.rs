@@ -19,7 +19,7 @@ use super::{
     files,
     leaf::{Leaf, Text, show_duration},
     schema::{self, Document, TokenRef},
-    settings::{Admin, Https, Listen, Location, Log, Settings, Tls, Token},
+    settings::{Admin, Https, Listen, Location, Log, Otlp, Settings, Tls, Token},
 };
 use crate::model::PolicyId;
 
@@ -52,6 +52,7 @@ pub(super) fn settings(
     let tick = document.control.tick.0;
     rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
     let log = Log { format: document.log.format, level: document.log.level.0.0.clone() };
+    let otlp = document.telemetry.otlp.as_ref().map(|otlp| rules.otlp(otlp));
     let policies = rules.policies(&document);
     let conditions = rules.conditions(&document);
     let backends = document
@@ -74,6 +75,7 @@ pub(super) fn settings(
         location,
         tick,
         log,
+        otlp,
         backends,
         routes,
         rules: conditions,
@@ -148,6 +150,17 @@ impl Rules<'_, '_> {
         let hosts = admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let socket = admin.socket.as_ref().map(|path| self.dir.join(path));
         Admin { listen: addr, tls, hosts, socket, tokens }
+    }
+
+    fn otlp(&mut self, written: &schema::Otlp) -> Otlp {
+        let mut headers = Vec::new();
+        for (name, source) in written.headers.iter().flat_map(|headers| &headers.0) {
+            match files::secret(source, self.dir) {
+                Ok(value) => headers.push((name.0.clone(), value)),
+                Err(problem) => self.error(&["telemetry", "otlp", "headers", &name.0], problem, None),
+            }
+        }
+        Otlp { endpoint: written.endpoint.0.0.clone(), sample: written.sample.0, headers }
     }
 
     fn tokens(&mut self, written: &[schema::Token]) -> Vec<Token> {

@@ -17,7 +17,7 @@ pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 
 use super::{
-    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, Text},
+    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, ServerUrl, Text},
     settings::{LogFormat, Role},
 };
 use crate::model::{
@@ -52,6 +52,8 @@ pub(super) struct Document {
     pub(super) control: Control,
     /// What is logged, and how.
     pub(super) log: Log,
+    /// Where spans of requests are sent.
+    pub(super) telemetry: Telemetry,
     /// One table for each deployment of the model in a cluster.
     pub(super) backends: Named<BackendId, Backend>,
     /// One table for each class of requests.
@@ -259,6 +261,33 @@ impl Default for Log {
     fn default() -> Log {
         Log { format: LogFormat::Text, level: Text(LogFilter("info".into())) }
     }
+}
+
+/// Where spans of requests are sent.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Telemetry {
+    /// A collector that takes OTLP over HTTP; without it, there are no spans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) otlp: Option<Otlp>,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otlp {
+    /// Its address; `/v1/traces` is put behind it.
+    pub(super) endpoint: Text<ServerUrl>,
+    /// Part of the requests without a trace of their own that have a span. A client that sends `traceparent` decides for itself.
+    #[serde(default = "one_percent")]
+    pub(super) sample: Text<Share>,
+    /// Headers that the collector wants, such as an API key. Their values are read from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) headers: Option<Named<HeaderName, SecretRef>>,
+}
+
+fn one_percent() -> Text<Share> {
+    Text(Share::new(0.01).unwrap_or(Share::ZERO))
 }
 
 /// A class of requests.

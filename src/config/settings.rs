@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, Digest, PolicyId, Route, Timestamp},
+    model::{Backend, Cloud, Digest, PolicyId, Route, Share, Timestamp, Url},
     rules::RuleSet,
 };
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub tick: Duration,
     /// What is logged, and how.
     pub log: Log,
+    /// A collector of spans.
+    pub otlp: Option<Otlp>,
     /// Backends in the order of the file.
     pub backends: Vec<Arc<Backend>>,
     /// Routes in the order of the file. Routes of the same policy share it.
@@ -140,6 +142,17 @@ pub enum Role {
     Operator,
     /// Reload the configuration.
     Admin,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    /// Its address; `/v1/traces` is put behind its path.
+    pub endpoint: Url,
+    /// Part of the requests without a trace of their own that have a span.
+    pub sample: Share,
+    /// Headers that it wants.
+    pub headers: Vec<(String, Secret)>,
 }
 
 /// What is logged, and how.

@@ -411,6 +411,7 @@ fn table(
                 route: route.clone(),
                 shares: verdicts.iter().map(|v| (place(&v.backend), v.share)).collect(),
                 failover: failover(picture).into_iter().map(|id| place(&id)).collect(),
+                decision: None,
             }
         })
         .collect();

@@ -193,6 +193,7 @@ impl Desk for Control {
             notices: lock(&self.intake).counts(),
             overrides: self.overrides.active(now),
             reload_failures: self.reload_failures.load(Relaxed),
+            spans: active.settings.otlp.as_ref().map(|_| self.spans.clone()),
             reload_failing: self.config_error.load().is_some(),
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),

@@ -47,7 +47,9 @@ use crate::{
     policy::explain,
     proxy::{Common, Publisher},
     record::{self, Account, inputs::policy_version},
+    signals::traces::{SpanCounts, Tracer},
     store::{EntryKind, JournalEntry, Overrides},
+    telemetry::otlp::Exporter,
 };
 use audit::Refusals;
 use brain::{Brain, RoutePicture, Signals, Turn};
@@ -97,6 +99,9 @@ pub struct Control {
     refusals: Refusals,
     /// Held while an override is given by a key, so that two with the same do not both find none.
     giving: Mutex<()>,
+    /// What sends spans; `None` where nobody collects them.
+    exporter: Mutex<Option<Exporter>>,
+    spans: Arc<SpanCounts>,
     /// Who may call the admin API now.
     tokens: Arc<ArcSwap<Vec<config::Token>>>,
     scribe: Scribe,
@@ -151,11 +156,15 @@ impl Control {
             self.note(now, EntryKind::Override, None, json!({ "event": "expired", "override": ended }));
         }
         let in_force = self.overrides.active(now);
-        let turn = brain.turn(&active.settings, &self.signals, &in_force, active.generation, now);
+        let mut turn = brain.turn(&active.settings, &self.signals, &in_force, active.generation, now);
+        let tracer = self.tracer(&active.settings);
+        if tracer.is_some() {
+            self.name_decisions(&mut turn.table);
+        }
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, common(&active.settings));
+            self.publisher.publish(&turn.table, common(&active.settings, tracer));
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -178,6 +187,25 @@ impl Control {
         self.picture.store(Some(Arc::new(picture)));
         if self.shown.swap(shown, Relaxed) != shown {
             self.revision.send_modify(|revision| *revision += 1);
+        }
+    }
+
+    /// What makes spans by these settings: the one that does already, or a new one.
+    fn tracer(&self, settings: &Settings) -> Option<Arc<Tracer>> {
+        let mut exporter = lock(&self.exporter);
+        let as_before = exporter.as_ref().map(|exporter| &exporter.settings) == settings.otlp.as_ref();
+        if !as_before {
+            // The one before ends by itself once the last request that has it is done.
+            *exporter = settings.otlp.as_ref().map(|otlp| Exporter::start(otlp, self.spans.clone()));
+        }
+        exporter.as_ref().map(|exporter| exporter.tracer.clone())
+    }
+
+    /// Notes in the table which decision of the journal each route goes by: the last one that was told.
+    fn name_decisions(&self, table: &mut RoutingTable) {
+        let told = lock(&self.told);
+        for entry in &mut table.routes {
+            entry.decision = told.reasons.get(&entry.route.id).map(|(_, at)| *at);
         }
     }
 
@@ -320,13 +348,14 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings) -> Common {
+fn common(settings: &Settings, tracer: Option<Arc<Tracer>>) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
         expose_routing: listen.expose_routing,
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
+        tracer,
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     admin,
     config::Settings,
     model::{RoutingTable, Timestamp},
-    proxy::{Front, FrontOptions, Publisher},
+    proxy::{Common, Front, FrontOptions, Publisher},
     signals::{
         ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
         traffic::Meters,
@@ -44,6 +44,9 @@ const FIRST_SIGNALS_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a restart waits for its predecessor to let go of the state directory.
 const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the end of the process waits for a collector to take the last spans.
+const LAST_SPANS_WAIT: Duration = Duration::from_secs(2);
 
 /// How often the configuration file is looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -163,7 +166,22 @@ impl Running {
         control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);
         control.save_notices(true);
+        control.send_spans().await;
         cut_off
+    }
+}
+
+impl Control {
+    /// Sends the spans that still wait. No request is under way any more.
+    async fn send_spans(&self) {
+        let Some(exporter) = lock(&self.exporter).take() else { return };
+        let task = exporter.task;
+        drop(exporter.tracer);
+        // The table has the other tracer.
+        self.publisher.publish(&RoutingTable::default(), Common::default());
+        if tokio::time::timeout(LAST_SPANS_WAIT, task).await.is_err() {
+            tracing::warn!("the collector did not take the last spans in time");
+        }
     }
 }
 
@@ -240,6 +258,8 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         audit: Audit::open(journal.clone()),
         refusals: Refusals::default(),
         giving: Mutex::new(()),
+        exporter: Mutex::new(None),
+        spans: Arc::default(),
         tokens,
         scribe,
         brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),

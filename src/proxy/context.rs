@@ -21,6 +21,7 @@ use super::{
 };
 use crate::signals::{
     budget::RetryBudget,
+    traces::Begun,
     traffic::{Meter, RetryReason},
 };
 
@@ -43,6 +44,8 @@ pub struct Context {
     pub(super) peeked: Option<Box<Peeked>>,
     /// The length of the body, if it is sent on with another one.
     pub(super) rewritten: Option<usize>,
+    /// Its span; on the heap, since few requests have one.
+    pub(super) span: Option<Box<Begun>>,
 }
 
 /// A request at a backend. Counted as under way until it is dropped.
@@ -60,6 +63,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// How long the backend took to its first byte, if it came.
+    pub(super) fn first_byte(&self) -> Option<Duration> {
+        self.first_byte
+    }
+
     /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
     /// answers. A failure is often fast, and says nothing about how long an answer takes.
     pub(super) fn note_first_byte(&mut self) {
@@ -98,6 +106,7 @@ impl Context {
             refusal: None,
             peeked: None,
             rewritten: None,
+            span: None,
         }
     }
 

@@ -75,6 +75,7 @@ impl ProxyHttp for Handler {
             Some(lane) => {
                 ctx.position = table.lanes[lane].division.next_position();
                 ctx.found = Some((table, lane));
+                ctx.begin_span(session.req_header());
                 if ctx.next_target().is_some() {
                     return Ok(false);
                 }
@@ -124,6 +125,7 @@ impl ProxyHttp for Handler {
             request.insert_header(header::CONTENT_LENGTH, len)?;
         }
         ctx.rename_model(request)?;
+        ctx.pass_span(request)?;
         if let Some(target) = ctx.target() {
             request.insert_header(header::HOST, target.authority.clone())?;
             if target.tally.is_some() {
@@ -303,6 +305,7 @@ impl ProxyHttp for Handler {
             bytes_received: session.as_ref().body_bytes_read() as u64,
             bytes_sent: session.as_ref().body_bytes_sent() as u64,
         };
+        ctx.end_span(session, &outcome);
         match (&ctx.attempt, ctx.lane()) {
             (Some(attempt), _) => attempt.meter.finish(&outcome),
             (None, Some(lane)) => lane.refused.finish(&outcome),

@@ -19,6 +19,7 @@ pub mod pick;
 mod sniff;
 mod strict;
 pub mod table;
+mod trace;
 
 pub use front::{Front, FrontOptions};
 pub use table::{Common, Publisher, Table};

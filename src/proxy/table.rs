@@ -16,11 +16,12 @@ use super::{gate::Gate, matcher::Matcher, pick::Division};
 use crate::{
     model::{
         Backend, BackendId, Endpoint, LimitSpec, Priority, Protocol, RetryOn, RetrySpec, RouteId,
-        RoutingTable,
+        RoutingTable, Timestamp,
     },
     signals::{
         budget::RetryBudget,
         load::Tally,
+        traces::Tracer,
         traffic::{Meter, Meters},
     },
 };
@@ -98,6 +99,8 @@ pub struct Lane {
     pub priority: Priority,
     /// Longest silence of a backend.
     pub silence_timeout: Option<Duration>,
+    /// The last journaled decision about it.
+    pub decision: Option<Timestamp>,
 }
 
 /// When a request gets another attempt.
@@ -186,6 +189,8 @@ pub struct Common {
     pub body_peek_max: usize,
     /// Header in which a client may name the model.
     pub model_header: HeaderName,
+    /// Says which requests have a span; `None` where nobody collects them.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 impl Default for Common {
@@ -194,6 +199,7 @@ impl Default for Common {
             expose_routing: false,
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
+            tracer: None,
         }
     }
 }
@@ -238,6 +244,7 @@ impl Table {
                     retry: Retry::new(&entry.route.retry, meters.budget(&id)),
                     priority: entry.route.priority,
                     silence_timeout: entry.route.silence_timeout,
+                    decision: entry.decision,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
                     id,
                 }

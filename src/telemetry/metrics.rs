@@ -1,6 +1,9 @@
 //! Metrics in the OpenMetrics text format, drawn up when they are asked for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -16,6 +19,7 @@ use crate::{
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
+        traces::SpanCounts,
         traffic::{Histogram, Meter, MeterKey},
     },
 };
@@ -47,6 +51,8 @@ pub struct View {
     pub overrides: Arc<[Override]>,
     /// Reloads that were refused.
     pub reload_failures: u64,
+    /// What became of spans; `None` where there are none.
+    pub spans: Option<Arc<SpanCounts>>,
     /// Whether the last one was.
     pub reload_failing: bool,
     /// Journal entries that could not be written.
@@ -513,6 +519,17 @@ impl View {
             if let Some(next) = left.min_by(f64::total_cmp) {
                 ends.gauge(vec![("kind", kind.as_str())], next)?;
             }
+        }
+        let help = "Spans of requests that a collector took";
+        let mut exported = family(encoder, "tradewind_spans_exported", help, MetricType::Counter)?;
+        if let Some(spans) = &self.spans {
+            exported.counter(vec![], spans.exported.load(Relaxed))?;
+        }
+        let help = "Spans that were lost: their queue was full, or no collector took them";
+        let mut lost = family(encoder, "tradewind_spans_lost", help, MetricType::Counter)?;
+        if let Some(spans) = &self.spans {
+            lost.counter(vec![("reason", "queue")], spans.dropped.load(Relaxed))?;
+            lost.counter(vec![("reason", "export")], spans.failed.load(Relaxed))?;
         }
         let help = "1 if the last reload was refused: the file is not what is in force";
         family(encoder, "tradewind_config_reload_failing", help, MetricType::Gauge)?

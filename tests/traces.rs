@@ -11,9 +11,12 @@ use serde_json::Value;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
+/// What a server has seen so far.
+type Seen<T> = Arc<Mutex<Vec<T>>>;
+
 /// A collector, and what it was sent: the values of its header `x-api-key`, and the spans.
-fn collector() -> (Backend, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Value>>>) {
-    let (keys, spans): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Value>>>) = Default::default();
+fn collector() -> (Backend, Seen<String>, Seen<Value>) {
+    let (keys, spans): (Seen<String>, Seen<Value>) = Default::default();
     let (seen, taken) = (keys.clone(), spans.clone());
     let collector = Backend::serving("collector", move |call| {
         assert_eq!((call.method.as_str(), call.path.as_str()), ("POST", "/otlp/v1/traces"));
@@ -29,8 +32,8 @@ fn collector() -> (Backend, Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<Value>>>) {
 }
 
 /// The backend, and the `traceparent` of each of its requests.
-fn traced_backend() -> (Backend, Arc<Mutex<Vec<Option<String>>>>) {
-    let told: Arc<Mutex<Vec<Option<String>>>> = Arc::default();
+fn traced_backend() -> (Backend, Seen<Option<String>>) {
+    let told: Seen<Option<String>> = Arc::default();
     let seen = told.clone();
     let backend = Backend::serving("a", move |call| {
         seen.lock().unwrap().push(call.header("traceparent").map(str::to_owned));

@@ -77,8 +77,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         );
     }
     args.show(seen.new_ones(listed));
+    if !args.follow {
+        return Ok(());
+    }
     let mut away = false;
-    while args.follow {
+    loop {
         tokio::time::sleep(FOLLOW_INTERVAL).await;
         match args.ask(Some(seen.last.unwrap_or(begun)), QUERY_ENTRIES_MAX).await {
             Ok(listed) => {
@@ -98,7 +101,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Err(refused) => return Err(refused),
         }
     }
-    Ok(())
 }
 
 impl Args {

@@ -157,11 +157,13 @@ impl Running {
         let body = json!({ "event": "stopped", "cut_off": cut_off });
         let now = Timestamp::now();
         control.turn(now);
-        let settings = &control.active.load().settings;
-        let mut brain = lock(&control.brain);
-        let accounts = brain.close_accounts(settings, &control.signals, now);
-        control.save_memory(&brain);
-        drop(brain);
+        let accounts = {
+            let settings = &control.active.load().settings;
+            let mut brain = lock(&control.brain);
+            let accounts = brain.close_accounts(settings, &control.signals, now);
+            control.save_memory(&brain);
+            accounts
+        };
         control.note_accounts(accounts, now);
         control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);

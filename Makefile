@@ -16,7 +16,7 @@ help:
 	@echo 'make demo     build Tradewind and watch it route between three simulated clusters at real prices'
 	@echo 'make test     run all tests'
 	@echo 'make check    formatting, lints, dependencies, scripts, manifests: says all there is to fix'
-	@echo 'make bench    measure picking a backend, taking a decision and reading prices'
+	@echo 'make bench    measure picking a backend, counting tokens, taking a decision and reading prices'
 	@echo 'make setup    install what a build needs beside Rust (demo and test do that too)'
 
 setup:

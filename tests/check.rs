@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[path = "check/access.rs"]
+mod access;
 #[path = "check/costs.rs"]
 mod costs;
 #[path = "check/ejection.rs"]
@@ -88,7 +90,7 @@ fn unknown_keys() {
     "#);
     assert_snapshot!(with("region", "zzz = 1\nregion"), @"
     t.toml:6:1: error: backends.a: unknown key `zzz`
-        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `egress_usd_per_gb`
+        hint: known here: `url`, `cloud`, `platform`, `region`, `zones`, `zone_price`, `protocol`, `ca`, `probe`, `limit`, `ejection`, `node`, `managed`, `replicas`, `load`, `auth`, `client_credentials`, `egress_usd_per_gb`
     ");
     assert_snapshot!(with("[routes.chat]", "[route.chat]"), @r#"
     t.toml:15:2: error: unknown key `route`
@@ -481,13 +483,13 @@ fn a_byte_order_mark_and_windows_line_ends_are_fine() {
     t.toml:14:20: error: backends.b.replicas.max: found 0, expected at least 1
         hint: Replicas that its autoscaler never exceeds.
     "#);
-    assert_snapshot!(said("\u{feff}x = 1"), @r#"
+    assert_snapshot!(said("\u{feff}x = 1"), @"
     t.toml: error: the file has no backend: there is nothing to serve
         hint: add a table [backends.NAME]
     t.toml: error: the file has no route: there is nothing to serve
         hint: add a table [routes.NAME]
     t.toml:1:1: error: unknown key `x`
-        hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `telemetry`, `backends`, `routes`, `policies`
+        hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `telemetry`, `backends`, `routes`, `tenants`, `policies`
     "#);
 }
 

@@ -111,6 +111,27 @@ fn errors_and_broken_streams_of_a_backend_are_raised() {
 }
 
 #[test]
+fn tenants_are_refused_as_the_api_refuses_and_tokens_are_those_that_the_client_sees() {
+    let server = server();
+    let key = tradewind::model::KeyHash::of(b"sk-test");
+    let routes = format!(
+        "[routes.chat]\nmatch = {{ path = \"/v1/*\" }}\nbackends = [\"llm\"]\n[tenants.acme]\n\
+         keys = [{{ sha256 = \"{key}\" }}]\nmodels = [\"trade-*\"]\nrequests_per_minute = 2"
+    );
+    let config = Config::new(&[(&server, 1.0)]).listen("authentication = \"required\"").routes(&routes);
+    let tradewind = Tradewind::start(&config);
+    passes("tenants", &base_url(&tradewind));
+    let tokens = |kind: &str| {
+        let series = "tradewind_tenant_tokens_total{tenant=\"acme\"";
+        tradewind.metric(&format!("{series},kind=\"{kind}\",source=\"reported\"}}")).unwrap_or_default()
+    };
+    harness::eventually("tokens of all answers are counted", || {
+        let answers = server.requests() as f64;
+        (tokens("input"), tokens("output")) == (7.0 * answers, 5.0 * answers)
+    });
+}
+
+#[test]
 fn refusals_of_tradewind_are_raised_as_errors_of_the_api() {
     let server = server();
     let routes = "[routes.chat]\nmatch = { path = \"/v1/*\" }\nbackends = [\"llm\"]";

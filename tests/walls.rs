@@ -180,7 +180,7 @@ fn imports_run_one_way() {
         ("report", &["model", "policy", "record", "chart"]),
         ("signals", &["model"]),
         ("store", &["model"]),
-        ("proxy", &["model", "signals"]),
+        ("proxy", &["model", "signals", "telemetry"]),
         // A configuration names price sources, looks up fees in the tables of costs, and compiles rules.
         ("config", &["model", "cost", "rules", "signals"]),
         ("admin", &["model", "signals", "store", "config", "chart"]),

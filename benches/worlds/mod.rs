@@ -39,6 +39,8 @@ pub fn backend(n: usize) -> Arc<Backend> {
         },
         limit: None,
         ejection: None,
+        auth: None,
+        client_credentials: None,
         load: Default::default(),
     })
 }

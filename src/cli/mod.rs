@@ -8,6 +8,7 @@ mod decisions;
 mod demo;
 mod explain;
 mod init;
+mod key;
 mod notice;
 mod overrides;
 mod plan;
@@ -70,6 +71,8 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// The manual page.
     Man(completions::ManArgs),
+    /// Make an API key for a tenant.
+    Key(key::Args),
 }
 
 /// Why a command did not do what it was asked to; decides the exit code.
@@ -103,6 +106,7 @@ impl Cli {
             Command::Config(args) => config::run(args).await,
             Command::Completions(args) => completions::completions(args).await,
             Command::Man(args) => completions::man(args).await,
+            Command::Key(args) => key::run(args).await,
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

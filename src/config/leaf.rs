@@ -14,7 +14,8 @@ use serde::{
 pub(super) use web::{HeaderName, HeaderValue, LoadPlace, ModelName, ProbePath, ServerUrl, ServiceUrl};
 
 use crate::model::{
-    BackendId, Endpoint, HostPattern, ModelPattern, PathPattern, PolicyId, Ramp, RouteId, Share, Timestamp,
+    BackendId, Endpoint, HostPattern, KeyHash, ModelPattern, PathPattern, PolicyId, Ramp, RouteId, Share,
+    TenantId, Timestamp,
 };
 
 /// The longest duration accepted. Nothing that Tradewind waits for takes a month; a longer one is a slip of the unit.
@@ -189,6 +190,7 @@ formats!(
     ByteSize,
     HeaderName,
     HeaderValue,
+    KeyHash,
     LogFilter
 );
 
@@ -364,7 +366,26 @@ macro_rules! name_leaf {
         }
     )*};
 }
-name_leaf!(BackendId, RouteId, PolicyId);
+name_leaf!(BackendId, RouteId, PolicyId, TenantId);
+
+impl Leaf for KeyHash {
+    const FORMAT: &'static str = "tradewind-sha256";
+    const EXAMPLES: &'static [&'static str] =
+        &["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"];
+    fn parse(text: &str) -> Result<Self, String> {
+        // What is there may be the key itself: it is not repeated.
+        let wrong = || {
+            format!(
+                "found {} characters, expected 64 hexadecimal digits: the hash of a key, never the key itself",
+                text.chars().count()
+            )
+        };
+        KeyHash::from_hex(text).ok_or_else(wrong)
+    }
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
 
 /// What is logged, in the notation of `tracing-subscriber`'s `EnvFilter`.
 #[derive(Clone, Debug, PartialEq)]

@@ -24,7 +24,7 @@ pub use leaf::{parse_duration, parse_duration_within};
 use sources::{Sources, Unreadable};
 
 pub use settings::{
-    Admin, Https, Listen, Location, Log, LogFormat, Otlp, PriceSource, Prices, Replay, Role, Secret,
+    Access, Admin, Https, Listen, Location, Log, LogFormat, Otlp, PriceSource, Prices, Replay, Role, Secret,
     Settings, Tls, Token,
 };
 

@@ -5,6 +5,7 @@ mod costs;
 mod load;
 mod prices;
 mod serving;
+mod tenants;
 
 use std::{
     net::SocketAddr,
@@ -19,9 +20,9 @@ use super::{
     files,
     leaf::{Leaf, Text, show_duration},
     schema::{self, Document, TokenRef},
-    settings::{Admin, Https, Listen, Location, Log, Otlp, Settings, Tls, Token},
+    settings::{Access, Admin, Https, Listen, Location, Log, Otlp, Secret, Settings, Tls, Token},
 };
-use crate::model::PolicyId;
+use crate::model::{PolicyId, Share};
 
 /// Bounds of `body_peek_max`, in bytes: below the lower one hardly a request would fit; the upper one times a few hundred
 /// requests under way is all the memory of a large machine.
@@ -39,7 +40,7 @@ pub(super) fn settings(
     dir: &Path,
     faults: &mut Collector<'_>,
 ) -> Settings {
-    let mut rules = Rules { checked, dir, faults };
+    let mut rules = Rules { checked, dir, watched: Vec::new(), faults };
     let fees = rules.fees(&document.fees);
     rules.fill_defaults(&mut document);
     rules.fill_egress(&mut document, &fees);
@@ -51,7 +52,7 @@ pub(super) fn settings(
     let prices = rules.prices(&document.prices);
     let tick = document.control.tick.0;
     rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
-    let log = Log { format: document.log.format, level: document.log.level.0.0.clone() };
+    let log = rules.log(&document.log);
     let otlp = document.telemetry.otlp.as_ref().map(|otlp| rules.otlp(otlp));
     let policies = rules.policies(&document);
     let conditions = rules.conditions(&document);
@@ -62,9 +63,11 @@ pub(super) fn settings(
         .map(|(id, backend)| Arc::new(rules.backend(id.clone(), backend, &fees)))
         .collect();
     let routes = rules.routes(&document, &policies);
+    let tenants = rules.tenants(&document);
     rules.totals(&document);
     rules.unused(&document);
     let effective = Arc::new(effective);
+    let watched = rules.watched;
     let location = document.location.map(|schema::Location { cloud, region }| Location { cloud, region });
     Settings {
         listen,
@@ -78,7 +81,9 @@ pub(super) fn settings(
         otlp,
         backends,
         routes,
+        tenants,
         rules: conditions,
+        watched,
         effective,
     }
 }
@@ -86,6 +91,8 @@ pub(super) fn settings(
 struct Rules<'a, 'text> {
     checked: &'a Checked,
     dir: &'a Path,
+    /// Files that hold secrets which a reload takes up.
+    watched: Vec<PathBuf>,
     faults: &'a mut Collector<'text>,
 }
 
@@ -124,7 +131,35 @@ impl Rules<'_, '_> {
             threads: listen.threads,
             expose_routing: listen.expose_routing,
             drain_timeout: listen.drain_timeout.0,
+            count_tokens: listen.count_tokens,
         }
+    }
+
+    fn log(&mut self, log: &schema::Log) -> Log {
+        let access = log.access.as_ref().map(|access| self.access(access));
+        Log { format: log.format, level: log.level.0.0.clone(), access }
+    }
+
+    fn access(&mut self, access: &schema::Access) -> Access {
+        if access.sample.0 == Share::ZERO {
+            let hint = "take `log.access` out to write none";
+            self.error(&["log", "access", "sample"], "found 0%, expected more".into(), Some(hint.into()));
+        }
+        let file = access.file.as_ref().map(|file| (file, self.dir.join(file)));
+        if let Some((written, path)) = &file {
+            let problem = match path.parent() {
+                _ if path.is_dir() => Some("it is a directory"),
+                Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+                    Some("there is no such directory")
+                }
+                _ => None,
+            };
+            if let Some(problem) = problem {
+                let message = format!("the file `{written}`: {problem}");
+                self.error(&["log", "access", "file"], message, Some(PATH_HINT.into()));
+            }
+        }
+        Access { file: file.map(|(_, path)| path), sample: access.sample.0 }
     }
 
     fn admin(&mut self, admin: &schema::Admin) -> Admin {
@@ -196,6 +231,16 @@ impl Rules<'_, '_> {
             }
         }
         tokens
+    }
+
+    fn secret(&mut self, path: &[&str], source: &schema::SecretRef) -> Option<Secret> {
+        let hint = match &source.file {
+            Some(file) if !self.dir.join(file).exists() => PATH_HINT,
+            Some(_) => "the file must hold the secret alone, on one line, readable for this user",
+            None => "set it for the process, to the secret alone",
+        };
+        let secret = files::secret(source, self.dir);
+        secret.map_err(|problem| self.error(path, problem, Some(hint.into()))).ok()
     }
 
     /// Two sockets cannot listen on one address.

@@ -4,6 +4,7 @@
 mod backend;
 mod policy;
 mod prices;
+mod tenant;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,10 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(super) use backend::{
-    Accelerator, Architecture, Backend, Billing, Ejection, Limit, Load, Managed, Probe, Replicas,
+    Accelerator, Architecture, Auth, AwsSigV4, Backend, Billing, Ejection, GoogleAccessToken, GoogleIdToken,
+    Limit, Load, Managed, Probe, Replicas,
 };
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
+pub(super) use tenant::{Authentication, Key, Tenant};
 
 use super::{
     leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, ServerUrl, Text},
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::model::{
     BackendId, HostPattern, ModelPattern, PathPattern, PolicyId, Priority, Ramp, RetryOn, RetrySpec, RouteId,
-    Share, Timestamp,
+    Share, TenantId, Timestamp,
 };
 
 const fn seconds(seconds: u64) -> Text<Duration> {
@@ -58,6 +61,8 @@ pub(super) struct Document {
     pub(super) backends: Named<BackendId, Backend>,
     /// One table for each class of requests.
     pub(super) routes: Named<RouteId, Route>,
+    /// One table for each one who may send requests, if `listen.authentication` is required.
+    pub(super) tenants: Named<TenantId, Tenant>,
     /// Ways of choosing among backends. The policy `default` is there even if it is not written.
     pub(super) policies: Named<PolicyId, Policy>,
 }
@@ -85,6 +90,10 @@ pub(super) struct Listen {
     pub(super) body_peek_max: Text<ByteSize>,
     /// Header in which a client may name the model instead.
     pub(super) model_header: Text<HeaderName>,
+    /// Whether requests need the key of a tenant, as `Authorization: Bearer KEY`, `x-api-key` or `api-key`.
+    pub(super) authentication: Authentication,
+    /// Read in answers how many tokens they took (see usage.md).
+    pub(super) count_tokens: bool,
 }
 
 impl Default for Listen {
@@ -97,6 +106,8 @@ impl Default for Listen {
             drain_timeout: seconds(60),
             body_peek_max: Text(ByteSize(1 << 20)),
             model_header: Text(HeaderName("x-model".into())),
+            authentication: Authentication::Off,
+            count_tokens: true,
         }
     }
 }
@@ -255,11 +266,33 @@ pub(super) struct Log {
     pub(super) format: LogFormat,
     /// Level, or levels by module.
     pub(super) level: Text<LogFilter>,
+    /// Write down each request that has ended, as one JSON object a line (see usage.md).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) access: Option<Access>,
 }
 
 impl Default for Log {
     fn default() -> Log {
-        Log { format: LogFormat::Text, level: Text(LogFilter("info".into())) }
+        Log { format: LogFormat::Text, level: Text(LogFilter("info".into())), access: None }
+    }
+}
+
+/// Where requests are written down. `{}` for all of them to standard output.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "file": "access.log", "sample": "10%" }]))]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Access {
+    /// A file that is appended to, and opened by its name again at a reload (SIGHUP); standard output unless given.
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+    /// Part of the requests that are written down, chosen at random.
+    pub(super) sample: Text<Share>,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access { file: None, sample: Text(Share::ONE) }
     }
 }
 

@@ -11,7 +11,7 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, Cloud, Digest, PolicyId, Route, Share, Timestamp, Url},
+    model::{Backend, Cloud, Digest, PolicyId, Route, Share, Tenant, Timestamp, Url},
     rules::RuleSet,
 };
 
@@ -40,8 +40,12 @@ pub struct Settings {
     pub backends: Vec<Arc<Backend>>,
     /// Routes in the order of the file. Routes of the same policy share it.
     pub routes: Vec<Arc<Route>>,
+    /// Everyone who may send requests; `None` if all may.
+    pub tenants: Option<Vec<Arc<Tenant>>>,
     /// The rules of the policies that have some.
     pub rules: HashMap<PolicyId, RuleSet>,
+    /// Files that hold secrets which a reload takes up.
+    pub watched: Vec<PathBuf>,
     /// What [`Settings::redacted_json`] gives.
     pub effective: Arc<serde_json::Value>,
 }
@@ -80,6 +84,8 @@ pub struct Listen {
     pub body_peek_max: usize,
     /// Header in which a client may name the model, in lower case. A valid name.
     pub model_header: String,
+    /// Whether answers are read for the tokens that they took.
+    pub count_tokens: bool,
 }
 
 /// An address served over TLS.
@@ -162,6 +168,17 @@ pub struct Log {
     pub format: LogFormat,
     /// A filter as `tracing-subscriber`'s `EnvFilter` reads it: `info`, `warn,tradewind=debug`. Valid.
     pub level: String,
+    /// Where requests are written down; `None` for nowhere.
+    pub access: Option<Access>,
+}
+
+/// Where requests are written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// A file; `None` for standard output.
+    pub file: Option<PathBuf>,
+    /// Part of them; above 0.
+    pub sample: Share,
 }
 
 /// The form of a log line.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     accounts::{Accounts, RouteTurn},
     lock,
+    rates::Rates,
     savings::{self, Added},
     shadow::{Followed, Shadows},
 };
@@ -25,6 +26,7 @@ use crate::{
     policy::{self, State},
     record::{Account, Stay},
     signals::{
+        credentials::CredentialBoard,
         ejection::EjectionBoard,
         load::LoadBoard,
         notices::NoticeBoard,
@@ -49,6 +51,7 @@ pub(super) struct Signals {
     pub(super) load: LoadBoard,
     pub(super) ejection: EjectionBoard,
     pub(super) resolver: Resolver,
+    pub(super) credentials: Arc<CredentialBoard>,
     pub(super) book: Arc<Mutex<PriceBook>>,
     pub(super) notices: Mutex<NoticeBoard>,
 }
@@ -101,6 +104,7 @@ pub(super) struct Brain {
     pub(super) memory: Memory,
     windows: HashMap<(RouteId, BackendId), Window>,
     accounts: Accounts,
+    rates: Rates,
 }
 
 /// The outcome of a turn.
@@ -155,6 +159,7 @@ impl Brain {
                 let last_move = LastMove { at: now, reason: decision.reason.to_string() };
                 self.memory.last_moves.insert(route.id.clone(), last_move);
             }
+            self.rates.publish(&route.id, &decision, &signals.meters, now);
             let shadows = self.memory.shadows.decide(route, &settings.rules, &snapshot, &before);
             let mut stay = self.memory.stays.remove(&route.id);
             let turn = RouteTurn {
@@ -316,6 +321,7 @@ impl Brain {
             self.memory.shadows.retain(known);
         }
         self.accounts.forget_removed(&settings.routes);
+        self.rates.forget_removed(&settings.routes);
         let pairs: usize = settings.routes.iter().map(|route| route.backends.len()).sum();
         if self.windows.len() > pairs {
             self.windows.retain(|(route, backend), _| {
@@ -353,6 +359,9 @@ impl Observed {
             .map(|backend| {
                 let (spot, on_demand) = book.view(backend, now);
                 let (health, probe) = signals.probes.view(&backend.id, now);
+                // It would refuse every request.
+                let unshown = backend.auth.is_some() && signals.credentials.fault(&backend.id).is_some();
+                let health = if unshown { Health::Unhealthy } else { health };
                 let addresses = signals.resolver.addresses(&backend.id);
                 let template = BackendView {
                     backend: backend.clone(),

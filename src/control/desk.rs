@@ -178,6 +178,9 @@ impl Desk for Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            models: self.signals.meters.models(),
+            tenants: self.signals.meters.tenants(),
+            access_lost: self.access.as_ref().map(|access| access.lost()),
             budgets: self.signals.meters.budgets(),
             routes: routes.map(Iterator::collect).unwrap_or_default(),
             prices,
@@ -386,6 +389,12 @@ impl Control {
             for fault in load.iter().flat_map(|load| &load.faults) {
                 warnings.push(format!(
                     "the load of {} is modelled once its last report is old: {fault}",
+                    backend.id
+                ));
+            }
+            if let Some(fault) = self.signals.credentials.fault(&backend.id) {
+                warnings.push(format!(
+                    "{} gets no requests, since it cannot be shown credentials: {fault}",
                     backend.id
                 ));
             }

@@ -2,7 +2,7 @@
 //! table.
 //!
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
-//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `shadow.rs` (what other policies
+//! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
 //! remembers), `preview.rs` (what an override would do), `rehearsal.rs` (what a reload would do), `audit.rs` (who changed what), `notices.rs` (what is told about nodes), `reload.rs` and `scribe.rs` (what is written to
 //! disk).
@@ -14,6 +14,7 @@ mod brain;
 mod desk;
 mod notices;
 mod preview;
+mod rates;
 mod rehearsal;
 mod reload;
 mod rules;
@@ -45,16 +46,16 @@ use crate::{
         Timestamp,
     },
     policy::explain,
-    proxy::{Common, Publisher},
+    proxy::{Common, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
     signals::traces::{SpanCounts, Tracer},
     store::{EntryKind, JournalEntry, Overrides},
-    telemetry::otlp::Exporter,
+    telemetry::{access::AccessLog, otlp::Exporter},
 };
 use audit::Refusals;
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
-use reload::{Feed, FileMark};
+use reload::{Feed, Seen};
 use scribe::{Note, Scribe};
 use trends::Trends;
 
@@ -63,6 +64,9 @@ const MEMORY_BLOB: &str = "policy.json";
 
 /// Blob in which the last good prices outlive a restart.
 pub(crate) const PRICES_BLOB: &str = "prices.json";
+
+/// Blob in which what tenants have spent outlives a restart.
+const TENANTS_BLOB: &str = "tenants.json";
 
 /// A reason that changes without a move is journaled at most so often for each route: prices that hover around a threshold
 /// must not fill the journal.
@@ -93,6 +97,7 @@ pub struct Control {
     active: ArcSwap<Active>,
     signals: Signals,
     publisher: Publisher,
+    access: Option<Arc<AccessLog>>,
     overrides: Arc<Overrides>,
     journal: Arc<crate::store::Journal>,
     audit: crate::store::Audit,
@@ -112,8 +117,8 @@ pub struct Control {
     intake: Mutex<Intake>,
     feed: Mutex<Option<Feed>>,
     reloading: Mutex<()>,
-    /// The configuration file as it was when it was last read.
-    seen: Mutex<Option<FileMark>>,
+    /// The configuration file, and those with secrets that it names, as they were when they were last read.
+    seen: Mutex<Seen>,
     was_ready: AtomicBool,
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
@@ -164,7 +169,8 @@ impl Control {
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, common(&active.settings, tracer));
+            let common = common(&active.settings, &self.signals, self.access.clone(), tracer);
+            self.publisher.publish(&turn.table, common);
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -173,6 +179,9 @@ impl Control {
         let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
         if moved || due {
             self.save_memory(brain);
+        }
+        if due {
+            self.save_tenants(&active.settings, now);
         }
         let revision = lock(&self.signals.book).revision();
         if due || self.saved_prices.swap(revision, Relaxed) != revision {
@@ -244,7 +253,8 @@ impl Control {
             for view in &snapshot.backends {
                 let backend = &view.backend.id;
                 if told.health.insert(backend.clone(), view.health) != Some(view.health) {
-                    let why = self.signals.probes.last_error(backend);
+                    let unshown = self.signals.credentials.fault(backend);
+                    let why = unshown.map(Arc::from).or_else(|| self.signals.probes.last_error(backend));
                     let body = json!({ "backend": backend, "health": view.health, "why": why });
                     self.note(now, EntryKind::Health, None, body);
                 }
@@ -341,6 +351,17 @@ impl Control {
         }
     }
 
+    /// What tenants have spent of their budgets.
+    fn save_tenants(&self, settings: &Settings, now: Timestamp) {
+        if settings.tenants.is_none() {
+            return;
+        }
+        match serde_json::to_vec(&self.signals.meters.saved_tenants(now)) {
+            Ok(bytes) => self.scribe.note(Note::Blob { name: TENANTS_BLOB, bytes }),
+            Err(error) => tracing::error!(%error, "what tenants have spent could not be written down"),
+        }
+    }
+
     /// Readiness goes down; traffic goes on.
     fn start_draining(&self) {
         self.draining.store(true, Relaxed);
@@ -348,7 +369,12 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings, tracer: Option<Arc<Tracer>>) -> Common {
+fn common(
+    settings: &Settings,
+    signals: &Signals,
+    access: Option<Arc<AccessLog>>,
+    tracer: Option<Arc<Tracer>>,
+) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
@@ -356,6 +382,10 @@ fn common(settings: &Settings, tracer: Option<Arc<Tracer>>) -> Common {
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
         tracer,
+        count_tokens: listen.count_tokens,
+        credentials: signals.credentials.clone(),
+        guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, &signals.meters))),
+        access,
     }
 }
 

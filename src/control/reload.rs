@@ -46,12 +46,15 @@ impl Control {
                 before.generation
             )));
         }
-        // Before the file is read: a change after this is seen by the watch as a new one.
-        *lock(&self.seen) = self.config_path.as_deref().and_then(FileMark::of);
+        // Before the files are read: a change after this is seen by the watch as a new one.
+        *lock(&self.seen) = Seen::of(self.config_path.iter().chain(&before.settings.watched));
+        // Whatever comes of the rest: whoever moved the file away waits for a new one.
+        self.access.iter().for_each(|access| access.reopen());
         let outcome = self.load_and_take_up();
         match &outcome {
             Ok(generation) => {
                 self.config_error.store(None);
+                lock(&self.seen).add(&self.active.load().settings.watched);
                 tracing::info!(generation, author, "the configuration was reloaded");
                 let body = json!({ "event": "reloaded", "author": author, "generation": generation });
                 self.note(now, EntryKind::Config, None, body);
@@ -131,12 +134,17 @@ impl Control {
     /// their names, and as long again for their probes. Says whether all of them answered.
     pub(super) async fn first_signals(&self, settings: &Settings, limit: Duration) -> bool {
         self.signals.resolver.reconcile(&settings.backends);
+        // Before the probes, which show them.
+        self.signals.credentials.reconcile(&settings.backends);
         self.signals.probes.reconcile(&settings.backends);
         self.signals.load.reconcile(&settings.backends);
         let resolved = self.signals.resolver.resolve_all(limit).await;
         let mut changes = self.signals.probes.changes();
         let known = async { while !self.signals.probes.all_known() && changes.changed().await.is_ok() {} };
-        timeout(limit, known).await.is_ok() && resolved
+        let mut news = self.signals.credentials.changes();
+        let found = async { while !self.signals.credentials.all_found() && news.changed().await.is_ok() {} };
+        let (known, _) = tokio::join!(timeout(limit, known), timeout(limit, found));
+        known.is_ok() && resolved
     }
 
     /// Reads prices from the sources of `settings` from now on. What is known stays.
@@ -189,13 +197,38 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
     changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
-/// What tells one content of the configuration's files from another without reading them.
+/// Files as they were when they were last read.
+pub(super) struct Seen(Vec<(PathBuf, Option<FileMark>)>);
+
+impl Seen {
+    /// These files as they are now.
+    pub(super) fn of<'p>(files: impl Iterator<Item = &'p PathBuf>) -> Seen {
+        Seen(files.map(|path| (path.clone(), FileMark::of(path))).collect())
+    }
+
+    /// Follows these files, too.
+    fn add(&mut self, files: &[PathBuf]) {
+        let new = files.iter().filter(|path| !self.0.iter().any(|(known, _)| known == *path));
+        let new: Vec<_> = new.map(|path| (path.clone(), FileMark::of(path))).collect();
+        self.0.extend(new);
+    }
+
+    /// Whether one of them is another one now. A file that is missing for a moment is being replaced.
+    pub(super) fn has_changed(&self) -> bool {
+        self.0.iter().any(|(path, mark)| {
+            let now = FileMark::of(path);
+            now.is_some() && now != *mark
+        })
+    }
+}
+
+/// What tells one content of a file, or of the files of a directory, from another without reading them.
 #[derive(PartialEq)]
-pub(super) struct FileMark(Vec<(PathBuf, Option<SystemTime>, u64, u64)>);
+struct FileMark(Vec<(PathBuf, Option<SystemTime>, u64, u64)>);
 
 impl FileMark {
     /// `None` if there is no such file, or no file in the directory.
-    pub(super) fn of(path: &Path) -> Option<FileMark> {
+    fn of(path: &Path) -> Option<FileMark> {
         let mark = |path: PathBuf| {
             // Through symbolic links: Kubernetes replaces what they lead to.
             let metadata = std::fs::metadata(&path).ok()?;

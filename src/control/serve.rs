@@ -17,13 +17,13 @@ use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Active, Control, MEMORY_BLOB, PRICES_BLOB, Told,
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, TENANTS_BLOB, Told,
     audit::Refusals,
     board,
     brain::{Brain, Signals},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
-    reload::FileMark,
+    reload::Seen,
     scribe::Scribe,
 };
 use crate::{
@@ -32,10 +32,11 @@ use crate::{
     model::{RoutingTable, Timestamp},
     proxy::{Common, Front, FrontOptions, Publisher},
     signals::{
-        ejection::EjectionBoard, load::LoadBoard, prices::PriceBook, probes::ProbeBoard, resolve::Resolver,
-        traffic::Meters,
+        credentials::CredentialBoard, ejection::EjectionBoard, load::LoadBoard, prices::PriceBook,
+        probes::ProbeBoard, resolve::Resolver, traffic::Meters,
     },
     store::{Audit, Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
+    telemetry::access::AccessLog,
 };
 
 /// How long start-up waits for the names of backends, and then for their first probes. A backend that answers later joins
@@ -48,7 +49,10 @@ const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for a collector to take the last spans.
 const LAST_SPANS_WAIT: Duration = Duration::from_secs(2);
 
-/// How often the configuration file is looked at for a change.
+/// How long the end of the process waits for the last lines of the access log.
+const ACCESS_FLUSH: Duration = Duration::from_secs(2);
+
+/// How often the configuration file and secrets are looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Turns that signals wake the loop for are at least this far apart, so that a flapping name does not make it spin.
@@ -78,6 +82,14 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("{0}")]
     State(#[from] StoreError),
+    /// The access log cannot be written.
+    #[error("cannot write the access log {} (log.access.file): {cause}", file.display())]
+    Access {
+        /// Where it goes.
+        file: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The request path cannot be started.
     #[error("cannot start serving: {0}")]
     Front(io::Error),
@@ -132,8 +144,8 @@ pub async fn start(settings: Settings, config_path: Option<PathBuf>) -> Result<R
         tokio::spawn(wakes(control.clone(), stopped.clone())),
         tokio::spawn(serve_admin(control.clone(), admin_socket, local, stopped.clone())),
     ];
-    if let Some(path) = &control.config_path {
-        tasks.push(tokio::spawn(watch_file(control.clone(), path.clone(), stopped)));
+    if control.config_path.is_some() {
+        tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
     }
     let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
     control.note(Timestamp::now(), EntryKind::Process, None, body);
@@ -168,6 +180,10 @@ impl Running {
         control.note(now, EntryKind::Process, None, body);
         control.save_prices(&control.active.load().settings);
         control.save_notices(true);
+        control.save_tenants(&control.active.load().settings, now);
+        if let Some(access) = &control.access {
+            access.flush(ACCESS_FLUSH);
+        }
         control.send_spans().await;
         cut_off
     }
@@ -218,7 +234,7 @@ fn cores() -> usize {
 /// Opens what outlives a restart and puts the parts together. Nothing runs yet.
 async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Control, StartError> {
     let now = Timestamp::now();
-    let seen = config_path.as_deref().and_then(FileMark::of);
+    let seen = Seen::of(config_path.iter().chain(&settings.watched));
     let dir = Arc::new(open_state_dir(&settings.state_dir).await?);
     let blobs: Arc<dyn Blobs> = dir.clone();
     let (overrides, warning) = Overrides::open(blobs.clone(), now)?;
@@ -238,14 +254,29 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
             .inspect_err(|why| tracing::warn!("{MEMORY_BLOB}: {why}; traffic is placed anew"))
             .ok()
     });
+    let access = match &settings.log.access {
+        Some(access) => Some(Arc::new(AccessLog::start(access).map_err(|cause| StartError::Access {
+            file: access.file.clone().unwrap_or_else(|| "standard output".into()),
+            cause,
+        })?)),
+        None => None,
+    };
     let meters = Arc::new(Meters::default());
     let tokens = Arc::new(ArcSwap::from_pointee(settings.admin.tokens.clone()));
+    if let Some(text) = read_blob(&*blobs, TENANTS_BLOB) {
+        match serde_json::from_str(&text) {
+            Ok(saved) => meters.restore_tenants(&saved),
+            Err(why) => tracing::warn!("{TENANTS_BLOB}: {why}; what tenants have spent is counted anew"),
+        }
+    }
+    let credentials = Arc::new(CredentialBoard::default());
     let signals = Signals {
         meters: meters.clone(),
-        probes: ProbeBoard::new(),
+        probes: ProbeBoard::showing(credentials.clone()),
         load: LoadBoard::new(meters.clone()),
         ejection: EjectionBoard::new(meters.clone()),
         resolver: Resolver::new(),
+        credentials: credentials.clone(),
         book: Arc::new(Mutex::new(book)),
         notices: Mutex::new(notices::restored(read_blob(&*blobs, NOTICES_BLOB), now)),
     };
@@ -255,6 +286,7 @@ async fn open(settings: Settings, config_path: Option<PathBuf>) -> Result<Contro
         active: ArcSwap::from_pointee(Active { settings, generation: 1 }),
         signals,
         publisher: Publisher::new(meters),
+        access,
         overrides,
         journal: journal.clone(),
         audit: Audit::open(journal.clone()),
@@ -336,11 +368,13 @@ async fn turns(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
 async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     let mut health = control.signals.probes.changes();
     let mut names = control.signals.resolver.changes();
+    let mut credentials = control.signals.credentials.changes();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             changed = health.changed() => if changed.is_err() { return },
             changed = names.changed() => if changed.is_err() { return },
+            changed = credentials.changed() => if changed.is_err() { return },
         }
         control.wake.notify_one();
     }
@@ -372,16 +406,14 @@ async fn serve_admin(
     }
 }
 
-/// Reloads when the file changes, also by a swapped symbolic link as Kubernetes does it.
-async fn watch_file(control: Arc<Control>, path: PathBuf, mut stopped: watch::Receiver<bool>) {
+/// Reloads when the configuration or a secret changes, also by a swapped symbolic link as Kubernetes does it.
+async fn watch_files(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(FILE_WATCH_INTERVAL) => {}
         }
-        let mark = FileMark::of(&path);
-        // A file that is missing for a moment is being replaced.
-        if mark.is_none() || mark == *lock(&control.seen) {
+        if !lock(&control.seen).has_changed() {
             continue;
         }
         let reloading = control.clone();

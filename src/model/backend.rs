@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, Offer, Share};
+use super::{AuthSpec, BackendId, Offer, Share};
 
 /// Where a backend's nodes are billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -296,6 +296,16 @@ impl LoadSpec {
     }
 }
 
+/// What becomes of the headers by which a client shows who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCredentials {
+    /// The backend sees them.
+    Pass,
+    /// They are taken out.
+    Strip,
+}
+
 /// One deployment of the model in one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
@@ -340,6 +350,12 @@ pub struct Backend {
     /// Where its own report of its load is read.
     #[serde(default)]
     pub load: LoadSpec,
+    /// What it is shown of who Tradewind is. Of no matter to decisions, so no record of them has it.
+    #[serde(skip)]
+    pub auth: Option<AuthSpec>,
+    /// Whether it sees the credentials and cookies of clients; `None` for what is safe by the rest of the configuration.
+    #[serde(default)]
+    pub client_credentials: Option<ClientCredentials>,
 }
 
 impl Backend {

@@ -95,6 +95,10 @@ name_type! {
     /// Name of a policy.
     PolicyId
 }
+name_type! {
+    /// Name of a tenant: someone who may send requests.
+    TenantId
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
 //! The nouns: what the other rooms talk about. No I/O, no clock, no async.
 //!
-//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`route`], [`policy`] and [`redundancy`] (what the operator
+//! Read in this order: [`id`] and [`units`] (the words), [`backend`], [`auth`], [`route`], [`policy`] and [`redundancy`] and [`tenant`] (what the operator
 //! configures), [`price`], [`overrides`], [`ruling`] and [`snapshot`] (what is known at one moment), [`decision`] and [`binding`] (what follows
 //! from it), [`table`] (what the request path reads) and [`words`] (how amounts are shown).
 
+pub mod auth;
 pub mod backend;
 pub mod binding;
 pub mod decision;
@@ -17,17 +18,20 @@ pub mod ruling;
 pub mod secret;
 pub mod snapshot;
 pub mod table;
+pub mod tenant;
 pub mod turning;
 pub mod units;
 pub mod words;
 
+pub use auth::{AuthSpec, AwsSigV4};
 pub use backend::{
-    Accelerator, Backend, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec, LoadSpec, Managed,
-    MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url, ZonePrice,
+    Accelerator, Backend, ClientCredentials, Cloud, EjectionSpec, Endpoint, Interruptions, LimitSpec,
+    LoadSpec, Managed, MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas, Url,
+    ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};
 pub use decision::{Action, Cause, Decision, Fallback, Reason, UnitCost, Verdict};
-pub use id::{BackendId, PolicyId, RouteId};
+pub use id::{BackendId, PolicyId, RouteId, TenantId};
 pub use overrides::{Override, OverrideKind};
 pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
@@ -41,6 +45,7 @@ pub use snapshot::{
     BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
 };
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
+pub use tenant::{Allowance, KeyHash, Tenant};
 pub use turning::TurningPoint;
 pub use units::{Ramp, Share, UsdPerHour};
 

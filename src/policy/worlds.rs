@@ -61,6 +61,8 @@ pub(crate) fn view(name: &str, usd: f64) -> BackendView {
         },
         limit: None,
         ejection: None,
+        auth: None,
+        client_credentials: None,
         load: Default::default(),
     };
     BackendView {

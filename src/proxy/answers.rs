@@ -8,7 +8,7 @@ use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::grpc;
+use super::{grpc, tenant::Guest};
 
 /// When to come back if no backend may serve, in seconds: about the time a restarted pod or a probe needs.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -33,8 +33,22 @@ pub enum Refusal {
     Timeout,
     /// The request itself is not valid HTTP.
     BadRequest,
+    /// The body is longer than what can be held, and it would have to be.
+    TooLarge,
     /// A fault of Tradewind's own.
     Internal,
+    /// No tenant has the key of the request, or it has none.
+    Unauthorized,
+    /// The tenant may not use the route.
+    RouteDenied,
+    /// The tenant may not ask for the model.
+    ModelDenied,
+    /// The tenant has sent as many requests as it may.
+    RequestsSpent,
+    /// The tenant has used as many tokens as it may.
+    TokensSpent,
+    /// The tenant has spent what it may.
+    BudgetSpent,
 }
 
 impl Refusal {
@@ -46,7 +60,11 @@ impl Refusal {
             Refusal::Unreachable | Refusal::Broken => 502,
             Refusal::Timeout => 504,
             Refusal::BadRequest => 400,
+            Refusal::TooLarge => 413,
             Refusal::Internal => 500,
+            Refusal::Unauthorized => 401,
+            Refusal::RouteDenied | Refusal::ModelDenied => 403,
+            Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent => 429,
         }
     }
 
@@ -70,8 +88,49 @@ impl Refusal {
             }
             Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
             Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),
+            Refusal::TooLarge => (
+                "invalid_request_error",
+                "request_too_large",
+                "The body is too long, or of no stated length, for a backend whose requests are signed.",
+            ),
             Refusal::Internal => ("server_error", "internal_error", "The request could not be handled."),
+            // Types and codes from here on are those of OpenAI where it has one.
+            Refusal::Unauthorized => (
+                "invalid_request_error",
+                "invalid_api_key",
+                "This request carries no valid API key. Send one as Authorization: Bearer KEY.",
+            ),
+            Refusal::RouteDenied => (
+                "invalid_request_error",
+                "route_not_allowed",
+                "This API key may not be used for this address.",
+            ),
+            Refusal::ModelDenied => (
+                "invalid_request_error",
+                "model_not_allowed",
+                "This API key may not be used for this model, or the request names none that can be read.",
+            ),
+            Refusal::RequestsSpent => (
+                "requests",
+                "rate_limit_exceeded",
+                "Rate limit reached for requests. Try again after the time in Retry-After.",
+            ),
+            Refusal::TokensSpent => (
+                "tokens",
+                "rate_limit_exceeded",
+                "Rate limit reached for tokens. Try again after the time in Retry-After.",
+            ),
+            Refusal::BudgetSpent => (
+                "insufficient_quota",
+                "insufficient_quota",
+                "The budget of this API key is used up. It can be used again after the time in Retry-After.",
+            ),
         }
+    }
+
+    /// Its `code` in the error.
+    pub fn code(self) -> &'static str {
+        self.words().1
     }
 
     fn body(self) -> Bytes {
@@ -91,6 +150,11 @@ impl Refusal {
             }
             Refusal::Timeout => grpc::DEADLINE_EXCEEDED,
             Refusal::BadRequest | Refusal::Internal => grpc::INTERNAL,
+            Refusal::Unauthorized => grpc::UNAUTHENTICATED,
+            Refusal::RouteDenied | Refusal::ModelDenied => grpc::PERMISSION_DENIED,
+            Refusal::RequestsSpent | Refusal::TokensSpent | Refusal::BudgetSpent | Refusal::TooLarge => {
+                grpc::RESOURCE_EXHAUSTED
+            }
         }
     }
 
@@ -100,6 +164,21 @@ impl Refusal {
     /// # Errors
     /// When the client cannot be written to.
     pub async fn answer(self, session: &mut Session, request_id: &str, connection: Connection) -> Result<()> {
+        self.answer_to(session, request_id, connection, None, None).await
+    }
+
+    /// As [`Refusal::answer`]; tells a guest what it has left, and how long to wait.
+    ///
+    /// # Errors
+    /// When the client cannot be written to.
+    pub async fn answer_to(
+        self,
+        session: &mut Session,
+        request_id: &str,
+        connection: Connection,
+        guest: Option<&Guest>,
+        wait: Option<Duration>,
+    ) -> Result<()> {
         let is_grpc = grpc::is_asked_for(session.req_header());
         let body = if is_grpc { Bytes::new() } else { self.body() };
         let mut header = ResponseHeader::build(if is_grpc { 200 } else { self.status() }, Some(5))?;
@@ -112,6 +191,19 @@ impl Refusal {
         }
         if matches!(self, Refusal::NothingEligible | Refusal::Overloaded) {
             header.insert_header("retry-after", RETRY_AFTER_SECONDS)?;
+        }
+        if self == Refusal::Unauthorized {
+            header.insert_header("www-authenticate", "Bearer")?;
+        }
+        if let Some(wait) = wait {
+            header.insert_header("retry-after", wait.as_secs() + u64::from(wait.subsec_nanos() > 0))?;
+        }
+        if self == Refusal::BudgetSpent {
+            // Its SDKs try again after every 429 that does not say so.
+            header.insert_header("x-should-retry", "false")?;
+        }
+        if let Some(guest) = guest {
+            guest.tell(&mut header)?;
         }
         let downstream = session.as_downstream_mut();
         downstream.set_close_on_response_before_downstream_finish(false);

@@ -114,6 +114,11 @@ impl Peeked {
         self.complete
     }
 
+    /// All of what was read, as it is sent on.
+    pub(super) fn bytes(&mut self) -> Bytes {
+        self.held.whole()
+    }
+
     /// Another attempt begins.
     pub(super) fn rewind(&mut self) {
         self.sent = false;

@@ -2,10 +2,10 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use http::HeaderValue;
+use http::{HeaderValue, header};
 use pingora_core::{Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -15,12 +15,17 @@ use super::{
     body::Peeked,
     gate::Pass,
     incoming::{Incoming, may_name_model, priority},
-    matcher::Found,
+    matcher::{Found, Request as _},
     pick::ATTEMPTS_MAX,
+    signing,
     table::{Alias, Lane, Table, Target},
+    tenant::Guest,
+    usage,
 };
 use crate::signals::{
     budget::RetryBudget,
+    credentials::Shown,
+    ledger::ModelLedger,
     traces::Begun,
     traffic::{Meter, RetryReason},
 };
@@ -46,12 +51,25 @@ pub struct Context {
     pub(super) rewritten: Option<usize>,
     /// Its span; on the heap, since few requests have one.
     pub(super) span: Option<Box<Begun>>,
+    /// What the requests for its model took; `None` if it asks for none, or its route names none.
+    pub(super) model: Option<Arc<ModelLedger>>,
+    /// Who asks, where that is known.
+    pub(super) guest: Option<Arc<Guest>>,
+    /// Reads the tokens of the answer; on the heap, since only answers of models have it.
+    pub(super) usage: Option<Box<usage::Reader>>,
+}
+
+/// What the requests for its model took.
+fn model_of(lane: &Lane, request: &Incoming<'_>) -> Option<Arc<ModelLedger>> {
+    lane.models.as_ref()?.of(request.model()).cloned()
 }
 
 /// A request at a backend. Counted as under way until it is dropped.
 pub(super) struct Attempt {
     target: usize,
     pub(super) meter: Arc<Meter>,
+    /// What the backend is shown of who Tradewind is.
+    shown: Option<Arc<Shown>>,
     /// Its place at a backend that has a limit.
     _pass: Option<Pass>,
     /// The budget that it takes a part of, unless it is the first.
@@ -59,7 +77,7 @@ pub(super) struct Attempt {
     started: Instant,
     /// The backend itself answered with a server error.
     pub(super) failed: bool,
-    first_byte: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
 }
 
 impl Attempt {
@@ -107,6 +125,9 @@ impl Context {
             peeked: None,
             rewritten: None,
             span: None,
+            model: None,
+            guest: None,
+            usage: None,
         }
     }
 
@@ -114,10 +135,19 @@ impl Context {
         self.found.as_ref().map(|(table, lane)| &table.lanes[*lane])
     }
 
-    /// The lane of a request. Its body is read if a model decides, or may have to be replaced.
-    pub(super) async fn find_lane(&mut self, table: &Table, session: &mut Session) -> Result<Option<usize>> {
-        let found = match table.matcher.find(&Incoming::new(session.req_header(), &table.common)) {
-            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() => return Ok(Some(lane)),
+    /// The lane of a request. Its body is read if a model decides, may have to be replaced, or must be known in any case.
+    pub(super) async fn find_lane(
+        &mut self,
+        table: &Table,
+        session: &mut Session,
+        must_know: bool,
+    ) -> Result<Option<usize>> {
+        let request = Incoming::new(session.req_header(), &table.common);
+        let found = match table.matcher.find(&request) {
+            Some(Found::Route(lane)) if table.lanes[lane].reads_nothing() && !must_know => {
+                self.model = model_of(&table.lanes[lane], &request);
+                return Ok(Some(lane));
+            }
             None => return Ok(None),
             found => found,
         };
@@ -126,7 +156,15 @@ impl Context {
             Some(Found::Route(lane)) => table.lanes[lane].retry.inference,
             _ => false,
         };
-        if may_name_model(session.req_header()) || (holds && !session.req_header().method.is_idempotent()) {
+        // Where the model decides, it is not known yet whether one signs.
+        let signs = match found {
+            Some(Found::Route(lane)) => table.lanes[lane].signs,
+            _ => table.lanes.iter().any(|lane| lane.signs),
+        };
+        let holds = holds || signs;
+        if may_name_model(session.req_header())
+            || (holds && (signs || !session.req_header().method.is_idempotent()))
+        {
             // Counted as under way, so that a draining process waits for it.
             table.unmatched.enter();
             let peeked = Peeked::read(session, table.common.body_peek_max, holds).await;
@@ -143,12 +181,17 @@ impl Context {
             Some(Found::Route(lane)) => lane,
             None => return Ok(None),
         };
-        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &table.lanes[lane].aliases)
+        self.model = model_of(&table.lanes[lane], &request);
+        Ok(Some(lane))
+    }
+
+    /// Replaces the model in the body by the name that backends know.
+    pub(super) fn apply_alias(&mut self, lane: &Lane) {
+        if let (Some(peeked), Some(aliases)) = (&mut self.peeked, &lane.aliases)
             && let Some(alias) = peeked.model.as_ref().and_then(|model| aliases.get(&model.name))
         {
             self.rewritten = peeked.rewrite(&alias.json);
         }
-        Ok(Some(lane))
     }
 
     pub(super) fn target(&self) -> Option<&Target> {
@@ -207,6 +250,15 @@ impl Context {
         let target = self.next_target().ok_or(Refusal::NothingEligible)?;
         let (target, pass) = self.admit(target, head).await?;
         let (table, lane) = self.found.as_ref().ok_or(Refusal::NothingEligible)?;
+        if table.targets[target].signs().is_some()
+            && !self.peeked.as_ref().is_some_and(|peeked| peeked.is_whole())
+        {
+            return Err(Refusal::TooLarge);
+        }
+        let shown = table.targets[target].auth.as_ref().map(|auth| auth.badge.shown());
+        if let Some(Shown::Nothing(_)) = shown.as_deref() {
+            return Err(Refusal::NothingEligible);
+        }
         let lane = &table.lanes[*lane];
         // The low bits of the position spread independently of the high ones, which chose the backend.
         let turn = (self.position & 0xffff) as usize + self.attempts;
@@ -227,8 +279,16 @@ impl Context {
         let started = if self.attempts == 0 && pass.is_none() { self.started } else { Instant::now() };
         self.tried[self.attempts] = target;
         self.attempts += 1;
-        self.attempt =
-            Some(Attempt { target, meter, _pass: pass, budget, started, failed: false, first_byte: None });
+        self.attempt = Some(Attempt {
+            target,
+            meter,
+            shown,
+            _pass: pass,
+            budget,
+            started,
+            failed: false,
+            first_byte: None,
+        });
         Ok(peer)
     }
 
@@ -291,6 +351,23 @@ impl Context {
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Shows the backend who Tradewind is. Last of all changes to the head, since a signature covers it.
+    pub(super) fn show_credentials(&mut self, request: &mut RequestHeader) -> Result<()> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        let Some(shown) = attempt.shown.clone() else { return Ok(()) };
+        match &*shown {
+            Shown::Nothing(_) => Err(signing::unshown()),
+            Shown::Header(value) => request.insert_header(header::AUTHORIZATION, value.clone()),
+            Shown::Aws(credentials) => {
+                let body = self.peeked.as_mut().map(|peeked| peeked.bytes()).unwrap_or_default();
+                let target = self.target().ok_or_else(signing::unshown)?;
+                let spec = target.signs().ok_or_else(signing::unshown)?;
+                let authority = target.authority.to_str().unwrap_or_default();
+                signing::sign(request, authority, &body, spec, credentials, SystemTime::now())
+            }
         }
     }
 

@@ -7,9 +7,12 @@ use pingora_proxy::Session;
 
 // Statuses, by https://grpc.github.io/grpc/core/md_doc_statuscodes.html.
 pub(super) const DEADLINE_EXCEEDED: u16 = 4;
+pub(super) const PERMISSION_DENIED: u16 = 7;
+pub(super) const RESOURCE_EXHAUSTED: u16 = 8;
 pub(super) const UNIMPLEMENTED: u16 = 12;
 pub(super) const INTERNAL: u16 = 13;
 pub(super) const UNAVAILABLE: u16 = 14;
+pub(super) const UNAUTHENTICATED: u16 = 16;
 
 const CONTENT_TYPE: &[u8] = b"application/grpc";
 

@@ -17,8 +17,10 @@ use super::{
     context::Context,
     grpc,
     incoming::{X_REQUEST_ID, host_of, request_id},
+    settle::is_events,
     strict,
     table::Table,
+    tenant::CREDENTIALS,
 };
 use crate::signals::{
     load::{ORCA_HEADER, ORCA_HEADER_BIN, ORCA_REQUEST_HEADER},
@@ -36,9 +38,6 @@ const LOAD_REPORT_WISH: HeaderName = HeaderName::from_static(ORCA_REQUEST_HEADER
 
 /// Longest time for which a backend's `Retry-After` keeps requests from it: a slip of the unit must not take it out for hours.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// How the content type of server-sent events begins.
-const SSE: &[u8] = b"text/event-stream";
 
 /// Serves requests by the table.
 pub struct Handler {
@@ -66,24 +65,21 @@ impl ProxyHttp for Handler {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         ctx.request_id = request_id(session.req_header());
         if !strict::is_sound(session) {
+            ctx.refusal = Some(Refusal::BadRequest);
             Refusal::BadRequest.answer(session, ctx.request_id(), Connection::Close).await?;
             return Ok(true);
         }
-        let table = self.table.load_full();
-        let refusal = match ctx.find_lane(&table, session).await? {
-            None => Refusal::NoRoute,
-            Some(lane) => {
-                ctx.position = table.lanes[lane].division.next_position();
-                ctx.found = Some((table, lane));
-                ctx.begin_span(session.req_header());
-                if ctx.next_target().is_some() {
-                    return Ok(false);
-                }
-                Refusal::NothingEligible
-            }
+        let received = ctx.receive(self.table.load_full(), session).await?;
+        ctx.begin_span(session.req_header());
+        let (refusal, wait) = match received {
+            Ok(()) if ctx.next_target().is_some() => return Ok(false),
+            Ok(()) => (Refusal::NothingEligible, None),
+            Err(refused) => refused,
         };
+        ctx.refusal = Some(refusal);
         // Answered here, the connection stays usable: what is left of the request's body is read and thrown away.
-        refusal.answer(session, ctx.request_id(), Connection::Keep).await?;
+        let guest = ctx.guest.as_deref();
+        refusal.answer_to(session, ctx.request_id(), Connection::Keep, guest, wait).await?;
         Ok(true)
     }
 
@@ -127,12 +123,15 @@ impl ProxyHttp for Handler {
         ctx.rename_model(request)?;
         ctx.pass_span(request)?;
         if let Some(target) = ctx.target() {
+            if target.strips_credentials {
+                CREDENTIALS.iter().for_each(|name| drop(request.remove_header(name)));
+            }
             request.insert_header(header::HOST, target.authority.clone())?;
             if target.tally.is_some() {
                 request.insert_header(LOAD_REPORT_WISH, HeaderValue::from_static("TEXT"))?;
             }
         }
-        Ok(())
+        ctx.show_credentials(request)
     }
 
     async fn request_body_filter(
@@ -164,6 +163,7 @@ impl ProxyHttp for Handler {
         if !response.status.is_success() {
             self.another_try(session, response, ctx)?;
         }
+        ctx.begin_reading(session.req_header(), response);
         if let Some(peeked) = &mut ctx.peeked {
             // No other attempt is made once a backend has answered.
             peeked.forget();
@@ -177,6 +177,9 @@ impl ProxyHttp for Handler {
             response.remove_header(&LOAD_REPORT_BIN);
         }
         response.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        if let Some(guest) = &ctx.guest {
+            guest.tell(response)?;
+        }
         let exposed = ctx.found.as_ref().is_some_and(|(table, _)| table.common.expose_routing);
         if exposed && let Some(target) = ctx.target() {
             response.insert_header(X_TRADEWIND_BACKEND, target.id_header.clone())?;
@@ -197,6 +200,9 @@ impl ProxyHttp for Handler {
             && (end_of_stream || body.as_ref().is_some_and(|bytes| !bytes.is_empty()))
         {
             attempt.note_first_byte();
+        }
+        if let (Some(usage), Some(piece)) = (&mut ctx.usage, body) {
+            usage.feed(piece);
         }
         Ok(None)
     }
@@ -311,6 +317,7 @@ impl ProxyHttp for Handler {
             (None, Some(lane)) => lane.refused.finish(&outcome),
             (None, None) => self.table.load().unmatched.finish(&outcome),
         }
+        ctx.settle(&self.table, session, &outcome, e.is_some());
         if let Some(error) = e {
             let (route, backend) = (ctx.lane().map(|l| &l.id), ctx.target().map(|t| &t.id));
             tracing::debug!(%error, ?route, ?backend, code, request_id = ctx.request_id(), "a request failed");
@@ -366,9 +373,7 @@ fn retry_after(response: &ResponseHeader) -> Option<Duration> {
 
 /// Whether one more event can be written to an answer that broke off: it is a stream of events of no stated length.
 fn takes_events(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    kind.len() >= SSE.len()
-        && kind[..SSE.len()].eq_ignore_ascii_case(SSE)
+    is_events(response)
         && !response.headers.contains_key(header::CONTENT_LENGTH)
         && !response.headers.contains_key(header::CONTENT_ENCODING)
 }

@@ -1,6 +1,6 @@
 //! What the head of a request says.
 
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora_http::RequestHeader;
 
 use super::{
@@ -83,7 +83,12 @@ pub(super) fn may_name_model(head: &RequestHeader) -> bool {
     if head.method != Method::POST || head.headers.contains_key(header::CONTENT_ENCODING) {
         return false;
     }
-    let Some(kind) = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else {
+    is_json(&head.headers)
+}
+
+/// Whether headers say that the body is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) else {
         return false;
     };
     let essence = kind.split(';').next().unwrap_or_default().trim();

@@ -12,18 +12,26 @@ use pingora_core::{
     utils::tls::{WrappedX509, parse_x509},
 };
 
-use super::{gate::Gate, matcher::Matcher, pick::Division};
+use super::{
+    gate::Gate,
+    matcher::{Asked, Matcher},
+    pick::Division,
+    tenant::Guests,
+};
 use crate::{
     model::{
-        Backend, BackendId, Endpoint, LimitSpec, Priority, Protocol, RetryOn, RetrySpec, RouteId,
-        RoutingTable, Timestamp,
+        AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec, ModelPattern,
+        Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Timestamp,
     },
     signals::{
         budget::RetryBudget,
+        credentials::{Badge, CredentialBoard},
+        ledger::{ModelLedger, OTHER_MODELS},
         load::Tally,
         traces::Tracer,
         traffic::{Meter, Meters},
     },
+    telemetry::access::AccessLog,
 };
 
 /// Longest wait for a TCP connection. Two SYNs are lost before it ends; a live cluster on another continent answers within
@@ -59,6 +67,10 @@ pub struct Target {
     pub tally: Option<Arc<Tally>>,
     /// How much it is asked at once, and who is at it; `None` for no limit.
     pub limit: Option<(LimitSpec, Arc<Gate>)>,
+    /// What it is shown of who Tradewind is.
+    pub auth: Option<Auth>,
+    /// Whether what clients show of who they are is kept from it.
+    pub strips_credentials: bool,
     /// One for each address.
     peers: Box<[HttpPeer]>,
 }
@@ -69,6 +81,11 @@ impl Target {
         self.peers.len()
     }
 
+    /// How its requests are signed, if they are.
+    pub fn signs(&self) -> Option<&AwsSigV4> {
+        self.auth.as_ref()?.signs.as_ref()
+    }
+
     /// A peer for a request; `turn` goes round the addresses. `None` if the backend has none.
     pub fn peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
         match &*self.peers {
@@ -77,6 +94,15 @@ impl Target {
             peers => Some(Box::new(peers[turn % peers.len()].clone())),
         }
     }
+}
+
+/// What a backend is shown of who Tradewind is.
+#[derive(Debug)]
+pub struct Auth {
+    /// What it is shown now.
+    pub badge: Arc<Badge>,
+    /// How its requests are signed, if they are.
+    pub signs: Option<AwsSigV4>,
 }
 
 /// A route, ready to be used.
@@ -101,6 +127,37 @@ pub struct Lane {
     pub silence_timeout: Option<Duration>,
     /// The last journaled decision about it.
     pub decision: Option<Timestamp>,
+    /// Whether a backend wants requests that are signed, so that their bodies are read first.
+    pub signs: bool,
+    /// What requests took, by the models that the configuration names; `None` if it names none.
+    pub models: Option<Models>,
+}
+
+/// Counters by model. Clients name what they like: what the configuration does not name is counted as one.
+#[derive(Debug)]
+pub struct Models {
+    named: AHashMap<String, Arc<ModelLedger>>,
+    other: Arc<ModelLedger>,
+}
+
+impl Models {
+    fn new(route: &Route, meters: &Meters) -> Option<Models> {
+        let exact = route.matches.models.iter().filter_map(|model| match model {
+            ModelPattern::Exact(name) => Some(name),
+            ModelPattern::Prefix(_) => None,
+        });
+        let of = |name: &String| (name.clone(), meters.model(&route.id, name));
+        let named: AHashMap<_, _> = exact.chain(route.aliases.keys()).map(of).collect();
+        (!named.is_empty()).then(|| Models { named, other: meters.model(&route.id, OTHER_MODELS) })
+    }
+
+    /// The counters of a model; `None` if the request asks for none.
+    pub fn of(&self, asked: Asked<'_>) -> Option<&Arc<ModelLedger>> {
+        match asked {
+            Asked::For(name) => Some(self.named.get(name).unwrap_or(&self.other)),
+            Asked::Unknown | Asked::Nothing => None,
+        }
+    }
 }
 
 /// When a request gets another attempt.
@@ -151,7 +208,7 @@ impl Lane {
 
     /// Whether its requests go on without a look at their bodies.
     pub fn reads_nothing(&self) -> bool {
-        self.aliases.is_none() && !self.retry.inference
+        self.aliases.is_none() && !self.retry.inference && !self.signs
     }
 
     /// Whether a backend has asked for no requests now.
@@ -191,6 +248,14 @@ pub struct Common {
     pub model_header: HeaderName,
     /// Says which requests have a span; `None` where nobody collects them.
     pub tracer: Option<Arc<Tracer>>,
+    /// Whether answers are read for the tokens that they took.
+    pub count_tokens: bool,
+    /// What backends are shown of who Tradewind is.
+    pub credentials: Arc<CredentialBoard>,
+    /// Who may send requests; `None` if all may.
+    pub guests: Option<Arc<Guests>>,
+    /// Where requests are written down.
+    pub access: Option<Arc<AccessLog>>,
 }
 
 impl Default for Common {
@@ -200,6 +265,10 @@ impl Default for Common {
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
             tracer: None,
+            count_tokens: true,
+            credentials: Arc::default(),
+            guests: None,
+            access: None,
         }
     }
 }
@@ -220,7 +289,7 @@ impl Table {
         let targets: Box<[Target]> = plan
             .backends
             .iter()
-            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates))
+            .map(|entry| target(&entry.backend, &entry.addresses, meters, gates, &common))
             .collect();
         let lanes = plan
             .routes
@@ -246,6 +315,8 @@ impl Table {
                     silence_timeout: entry.route.silence_timeout,
                     decision: entry.decision,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
+                    models: Models::new(&entry.route, meters),
+                    signs: entry.shares.iter().any(|(backend, _)| targets[*backend].signs().is_some()),
                     id,
                 }
             })
@@ -269,7 +340,14 @@ impl Alias {
     }
 }
 
-fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters, gates: &Gates) -> Target {
+fn target(
+    backend: &Backend,
+    addresses: &[SocketAddr],
+    meters: &Meters,
+    gates: &Gates,
+    common: &Common,
+) -> Target {
+    let guarded = common.guests.is_some();
     let header = |text: &str| {
         HeaderValue::from_str(text)
             .unwrap_or_else(|_| unreachable!("names and authorities are checked text: {text}"))
@@ -280,6 +358,19 @@ fn target(backend: &Backend, addresses: &[SocketAddr], meters: &Meters, gates: &
         authority: header(&backend.endpoint.authority()),
         tally: backend.load.orca.then(|| meters.tally(&backend.id)),
         limit: backend.limit.clone().map(|limit| (limit, gates.get(&backend.id))),
+        strips_credentials: match backend.client_credentials {
+            Some(ClientCredentials::Pass) => false,
+            Some(ClientCredentials::Strip) => true,
+            None => guarded || backend.auth.is_some(),
+        },
+        auth: backend.auth.as_ref().and_then(|spec| {
+            let badge = common.credentials.badge(&backend.id)?;
+            let signs = match spec {
+                AuthSpec::AwsSigV4(spec) => Some(spec.clone()),
+                _ => None,
+            };
+            Some(Auth { badge, signs })
+        }),
         peers: addresses.iter().map(|address| peer(backend, *address)).collect(),
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -102,17 +102,31 @@ impl Client {
     /// # Errors
     /// As for [`reach`](Self::reach); also when the body is longer than it may be. A status is no error.
     pub(super) async fn get(&self, path: &str, body: Body, lookup: &mut Lookup) -> Result<Reply, String> {
+        self.get_as(None, path, body, lookup).await
+    }
+
+    /// As [`get`](Self::get), shown this as `authorization`.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub(super) async fn get_as(
+        &self,
+        shown: Option<HeaderValue>,
+        path: &str,
+        body: Body,
+        lookup: &mut Lookup,
+    ) -> Result<Reply, String> {
         let deadline = Instant::now() + self.timeout;
         let (tcp, started) = self.open(lookup, deadline).await?;
         if self.tls.is_none() {
             let http2 = self.protocol == Protocol::Http2;
             let times = Times { started, connect: started.elapsed(), deadline };
-            return self.ask(path, body, tcp, http2, times).await;
+            return self.ask(shown, path, body, tcp, http2, times).await;
         }
         let stream = self.shake_hands(tcp, deadline).await?;
         let http2 = self.agreed_on_http2(&stream)?;
         let times = Times { started, connect: started.elapsed(), deadline };
-        self.ask(path, body, stream, http2, times).await
+        self.ask(shown, path, body, stream, http2, times).await
     }
 
     async fn open(&self, lookup: &mut Lookup, deadline: Instant) -> Result<(TcpStream, Instant), String> {
@@ -170,6 +184,7 @@ impl Client {
 
     async fn ask(
         &self,
+        shown: Option<HeaderValue>,
         path: &str,
         body: Body,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -178,7 +193,7 @@ impl Client {
     ) -> Result<Reply, String> {
         let waiting_for = format!("waiting for the answer to GET {path}");
         let (response, _connection) =
-            self.within(deadline, &waiting_for, self.send(path, stream, http2)).await??;
+            self.within(deadline, &waiting_for, self.send(shown, path, stream, http2)).await??;
         let (first_byte, status) = (started.elapsed(), response.status());
         let body = match body {
             Body::Unread => Bytes::new(),
@@ -201,6 +216,7 @@ impl Client {
     /// The head of the answer, and the connection, which ends when it is dropped: it serves one request.
     async fn send(
         &self,
+        shown: Option<HeaderValue>,
         path: &str,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         http2: bool,
@@ -214,6 +230,10 @@ impl Client {
             request
         } else {
             request.header(header::HOST, authority).header(header::CONNECTION, "close")
+        };
+        let request = match shown {
+            Some(shown) => request.header(header::AUTHORIZATION, shown),
+            None => request,
         };
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| format!("GET {path}: {error}"))?;
         let io = TokioIo::new(stream);

@@ -38,6 +38,8 @@ pub(super) fn backend(id: &str, scheme: &str, host: &str, port: u16) -> Arc<Back
         },
         limit: None,
         ejection: None,
+        auth: None,
+        client_credentials: None,
         load: Default::default(),
     })
 }

@@ -5,18 +5,24 @@
 //! - [`notices`]: how often spot nodes are taken back, learned from the notices that arrive.
 //! - [`ejection`]: which backends answer their probes and fail their requests.
 //! - [`probes`]: whether a backend answers, and how fast.
+//! - [`allowance`]: what tenants have used of what they may.
+//! - [`credentials`]: what backends are shown of who Tradewind is.
 //! - [`budget`]: how many second attempts there may be.
+//! - [`ledger`]: what requests took, in tokens and dollars.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
 //! - [`resolve`]: which addresses a backend's name has now.
 //!
 //! They run beside the request path and never in it. When one of them fails, what it said last stays, is marked, and ages
 //! into a stated fallback.
 
+pub mod allowance;
 pub mod budget;
 mod client;
+pub mod credentials;
 pub mod ejection;
 #[cfg(test)]
 mod fixture;
+pub mod ledger;
 pub mod load;
 pub mod notices;
 pub mod prices;

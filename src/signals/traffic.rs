@@ -4,7 +4,7 @@
 //! reloaded. The request path holds it by `Arc` from the routing table: no lock, no look-up.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -12,8 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{budget::RetryBudget, load::Tally};
-use crate::model::{BackendId, Live, RouteId, Timestamp};
+use super::{
+    allowance::{SavedAll, Usage},
+    budget::RetryBudget,
+    ledger::{Ledger, ModelLedger, Rate},
+    load::Tally,
+};
+use crate::model::{BackendId, Live, RouteId, TenantId, Timestamp};
 
 /// Status codes counted one by one: those that the IANA registry names. Any other is counted by its class, so that a
 /// backend cannot make the number of series grow.
@@ -199,6 +204,10 @@ pub struct Meter {
     pub duration: Histogram,
     /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
     pub first_byte: Histogram,
+    /// What its requests took.
+    pub ledger: Ledger,
+    /// What they cost now.
+    pub rate: Rate,
 }
 
 impl Default for Meter {
@@ -215,6 +224,8 @@ impl Default for Meter {
             bytes_sent: AtomicU64::new(0),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            ledger: Ledger::default(),
+            rate: Rate::default(),
         }
     }
 }
@@ -370,6 +381,8 @@ pub struct Meters {
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
+    tenants: Mutex<BTreeMap<TenantId, Arc<Usage>>>,
+    models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
 }
 
 impl Meters {
@@ -398,6 +411,46 @@ impl Meters {
         let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list: Vec<_> = budgets.iter().map(|(id, budget)| (id.clone(), budget.clone())).collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
+        list
+    }
+
+    /// What the requests of a route for a model took, made when first asked for.
+    pub fn model(&self, route: &RouteId, model: &str) -> Arc<ModelLedger> {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_route = models.entry(route.clone()).or_default();
+        of_route.entry(model.to_owned()).or_insert_with(|| Arc::new(ModelLedger::new(model))).clone()
+    }
+
+    /// What a tenant has used, made when first asked for.
+    pub fn tenant(&self, tenant: &TenantId) -> Arc<Usage> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.entry(tenant.clone()).or_default().clone()
+    }
+
+    /// What every tenant has used, sorted by its name.
+    pub fn tenants(&self) -> Vec<(TenantId, Arc<Usage>)> {
+        let tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.iter().map(|(id, usage)| (id.clone(), usage.clone())).collect()
+    }
+
+    /// What outlives a restart of that.
+    pub fn saved_tenants(&self, now: Timestamp) -> SavedAll {
+        self.tenants().into_iter().map(|(id, usage)| (id, usage.saved(now))).collect()
+    }
+
+    /// Goes on from what was saved.
+    pub fn restore_tenants(&self, saved: &SavedAll) {
+        saved.iter().for_each(|(id, saved)| self.tenant(id).restore(saved));
+    }
+
+    /// What the requests for each model took, sorted by route and model.
+    pub fn models(&self) -> Vec<(RouteId, Arc<ModelLedger>)> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |(route, models): (&RouteId, &BTreeMap<String, Arc<ModelLedger>>)| {
+            models.values().map(|model| (route.clone(), model.clone())).collect::<Vec<_>>()
+        };
+        let mut list: Vec<_> = models.iter().flat_map(of).collect();
+        list.sort_by(|a, b| (&a.0, &a.1.model).cmp(&(&b.0, &b.1.model)));
         list
     }
 

@@ -13,9 +13,14 @@ use prometheus_client::{
 };
 
 use crate::{
-    model::{BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot},
+    model::{
+        BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot,
+        TenantId, Timestamp,
+    },
     signals::{
+        allowance::{Denied, Usage},
         budget::RetryBudget,
+        ledger::{Ledger, ModelLedger},
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
@@ -29,6 +34,12 @@ use crate::{
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// What the requests for each model took.
+    pub models: Vec<(RouteId, Arc<ModelLedger>)>,
+    /// What tenants have used.
+    pub tenants: Vec<(TenantId, Arc<Usage>)>,
+    /// Lines of the access log that could not be written; `None` if there is none.
+    pub access_lost: Option<u64>,
     /// What second attempts each route may have.
     pub budgets: Vec<(RouteId, Arc<RetryBudget>)>,
     /// The last snapshot and decision of every route.
@@ -128,9 +139,19 @@ fn with<'a>(mut labels: Labels<'a>, name: &'static str, value: &'a str) -> Label
     labels
 }
 
+/// The tokens of a ledger, by who counted them and by kind.
+fn by_source(ledger: &Ledger) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    [("reported", true), ("estimated", false)].into_iter().flat_map(|(source, reported)| {
+        let (input, output) = ledger.tokens(reported);
+        [(source, "input", input), (source, "output", output)]
+    })
+}
+
 impl Collector for View {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
         self.encode_traffic(&mut encoder)?;
+        self.encode_use(&mut encoder)?;
+        self.encode_tenants(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
         self.encode_objectives(&mut encoder)?;
         self.encode_load(&mut encoder)?;
@@ -206,6 +227,82 @@ impl View {
         let mut paused = family(encoder, "tradewind_backend_paused", help, MetricType::Gauge)?;
         for (key, meter) in self.backends_only() {
             paused.gauge(name(key), f64::from(u8::from(meter.is_paused())))?;
+        }
+        Ok(())
+    }
+
+    /// Tokens and dollars of requests.
+    fn encode_use(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Tokens of requests, as answers say or estimated";
+        let mut tokens = family(encoder, "tradewind_tokens", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            for (source, kind, count) in by_source(&meter.ledger) {
+                tokens.counter(with(with(name(key), "kind", kind), "source", source), count)?;
+            }
+        }
+        let help = "Cost of requests, each by its tokens, at the price of its moment";
+        let mut usd = family(encoder, "tradewind_request_cost_usd", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            usd.counter_f64(name(key), meter.ledger.usd())?;
+        }
+        let help = "Requests whose cost was not known";
+        let mut unpriced = family(encoder, "tradewind_requests_unpriced", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            unpriced.counter(name(key), meter.ledger.unpriced())?;
+        }
+        let help = "Tokens of requests by the models that the configuration names";
+        let mut tokens = family(encoder, "tradewind_model_tokens", help, MetricType::Counter)?;
+        for (route, model) in &self.models {
+            for (source, kind, count) in by_source(&model.ledger) {
+                let labels = vec![("route", route.as_str()), ("model", &*model.model)];
+                tokens.counter(with(with(labels, "kind", kind), "source", source), count)?;
+            }
+        }
+        let help = "Cost of requests by the models that the configuration names";
+        let mut usd = family(encoder, "tradewind_model_cost_usd", help, MetricType::Counter)?;
+        for (route, model) in &self.models {
+            usd.counter_f64(vec![("route", route.as_str()), ("model", &*model.model)], model.ledger.usd())?;
+        }
+        if let Some(lost) = self.access_lost {
+            let help = "Lines of the access log that could not be written";
+            family(encoder, "tradewind_access_log_lost", help, MetricType::Counter)?.counter(vec![], lost)?;
+        }
+        Ok(())
+    }
+
+    fn encode_tenants(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let help = "Requests of a tenant that were let in";
+        let mut admitted = family(encoder, "tradewind_tenant_requests", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            admitted.counter(vec![("tenant", tenant.as_str())], usage.counts().0)?;
+        }
+        let help = "Requests of a tenant that were refused, by what it may not or has used up";
+        let mut denied = family(encoder, "tradewind_tenant_denied", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            for (why, count) in Denied::ALL.into_iter().zip(usage.counts().1) {
+                denied.counter(vec![("tenant", tenant.as_str()), ("reason", why.as_str())], count)?;
+            }
+        }
+        let help = "Tokens of a tenant's requests, as answers say or estimated";
+        let mut tokens = family(encoder, "tradewind_tenant_tokens", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            for (source, kind, count) in by_source(&usage.ledger) {
+                tokens
+                    .counter(vec![("tenant", tenant.as_str()), ("kind", kind), ("source", source)], count)?;
+            }
+        }
+        let help = "Cost of a tenant's requests, each by its tokens, at the price of its moment";
+        let mut usd = family(encoder, "tradewind_tenant_cost_usd", help, MetricType::Counter)?;
+        for (tenant, usage) in &self.tenants {
+            usd.counter_f64(vec![("tenant", tenant.as_str())], usage.ledger.usd())?;
+        }
+        let help = "USD that count towards a tenant's budget of the UTC day and month; outlives a restart";
+        let mut spent = family(encoder, "tradewind_tenant_spent_usd", help, MetricType::Gauge)?;
+        for (tenant, usage) in &self.tenants {
+            let (day, month) = usage.spent(Timestamp::now());
+            for (period, usd) in [("day", day), ("month", month)] {
+                spent.gauge(vec![("tenant", tenant.as_str()), ("period", period)], usd)?;
+            }
         }
         Ok(())
     }

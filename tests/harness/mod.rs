@@ -78,6 +78,7 @@ pub struct Tradewind {
     dir: PathBuf,
     child: Child,
     log: Log,
+    env: Vec<(String, String)>,
     _own_dir: Option<TempDir>,
 }
 
@@ -122,8 +123,9 @@ pub fn command(dir: &Path) -> Command {
     command
 }
 
-fn spawn(dir: &Path) -> (Child, Log) {
+fn spawn(dir: &Path, env: &[(String, String)]) -> (Child, Log) {
     let mut child = command(dir)
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .args(["run", "--config"])
         .arg(dir.join("t.toml"))
         .stdin(Stdio::null())
@@ -154,21 +156,27 @@ impl Tradewind {
 
     /// Starts in `dir` and waits until it is ready.
     pub fn start_in(dir: &Path, config: &Config) -> Tradewind {
+        Tradewind::start_with(dir, config, &[])
+    }
+
+    /// Starts in `dir`, with more in its environment, and waits until it is ready.
+    pub fn start_with(dir: &Path, config: &Config, env: &[(&str, &str)]) -> Tradewind {
         config.write(dir);
-        let (mut child, log) = spawn(dir);
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let (mut child, log) = spawn(dir, &env);
         let (http, admin) = until("it serves", || {
             let ended = child.try_wait().expect("its status can be asked for");
             assert!(ended.is_none(), "it ended with {ended:?}:\n{}", log.text());
             addresses(&log)
         });
-        let started = Tradewind { http, admin, dir: dir.to_owned(), child, log, _own_dir: None };
+        let started = Tradewind { http, admin, dir: dir.to_owned(), child, log, env, _own_dir: None };
         eventually("it is ready", || started.get("/readyz").is_ok_and(|answer| answer.status == 200));
         started
     }
 
     /// Starts again with the same files, after it ended; its ports are new.
     pub fn start_again(&mut self) {
-        (self.child, self.log) = spawn(&self.dir);
+        (self.child, self.log) = spawn(&self.dir, &self.env);
         (self.http, self.admin) = until("it serves again", || addresses(&self.log));
         eventually("it is ready again", || self.get("/readyz").is_ok_and(|answer| answer.status == 200));
     }
@@ -314,7 +322,7 @@ impl Drop for Tradewind {
 
 /// A `run` that is expected to end by itself: its exit code and what it said.
 pub fn run_to_the_end(dir: &Path) -> (Option<i32>, String) {
-    let (mut child, log) = spawn(dir);
+    let (mut child, log) = spawn(dir, &[]);
     let status = until("it ends", || child.try_wait().expect("its status can be asked for"));
     (status.code(), log.text())
 }

@@ -90,6 +90,34 @@ def no_route(client):
         raise AssertionError("no error")
 
 
+def tenants(client):
+    """Keys, models and rates are refused as the API refuses them."""
+    client = client.with_options(max_retries=0)
+    ask = lambda client, model="trade-1": client.chat.completions.create(model=model, messages=MESSAGES)
+    for key, model, kind, status, code in [
+        ("sk-nobodys", "trade-1", openai.AuthenticationError, 401, "invalid_api_key"),
+        ("sk-test", "other", openai.PermissionDeniedError, 403, "model_not_allowed"),
+    ]:
+        try:
+            ask(client.with_options(api_key=key), model)
+        except kind as error:
+            assert (error.status_code, error.code) == (status, code), error
+        else:
+            raise AssertionError(f"{status}: no error")
+
+    raw = client.chat.completions.with_raw_response.create(model="trade-1", messages=MESSAGES)
+    assert raw.headers["x-ratelimit-remaining-requests"] == "1", raw.headers
+    stream = client.chat.completions.create(model="trade-1", messages=MESSAGES, stream=True)
+    assert len(list(stream)) == 6
+    try:
+        ask(client)
+    except openai.RateLimitError as error:
+        assert (error.status_code, error.code, error.type) == (429, "rate_limit_exceeded", "requests"), error
+        assert 0 < int(error.response.headers["retry-after"]) <= 30, error.response.headers
+    else:
+        raise AssertionError("429: no error")
+
+
 if __name__ == "__main__":
     scenario, base_url = sys.argv[1:]
     with openai.OpenAI(base_url=base_url, api_key="sk-test", timeout=20) as the_client:

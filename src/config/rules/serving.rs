@@ -19,9 +19,9 @@ use super::{
 use crate::{
     cost::fees::Fees,
     model::{
-        Backend, BackendId, Domain, EjectionSpec, HeaderMatch, HostPattern, LimitSpec, ModelPattern,
-        NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch,
-        Rule, Share, Slo, units::percent,
+        AuthSpec, AwsSigV4, Backend, BackendId, Domain, EjectionSpec, HeaderMatch, HostPattern, LimitSpec,
+        ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas, RetrySpec, Route,
+        RouteId, RouteMatch, Rule, Share, Slo, units::percent,
     },
 };
 
@@ -117,8 +117,38 @@ impl Rules<'_, '_> {
             limit: written.limit.as_ref().map(|limit| self.limit(&path, limit)),
             ejection: written.ejection.as_ref().map(|ejection| self.ejection(&path, ejection)),
             load: self.load(&path, written),
+            auth: written.auth.as_ref().and_then(|auth| self.auth(&path, auth, written)),
+            client_credentials: written.client_credentials,
             id,
         }
+    }
+
+    fn auth(&mut self, backend: &[&str], auth: &schema::Auth, written: &schema::Backend) -> Option<AuthSpec> {
+        let Text(url) = &written.url;
+        let local = url.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if !url.tls && !local {
+            let hint = "use https, unless nobody else is on the way";
+            let message = "credentials are sent in clear text";
+            self.warn(&[backend, &["auth"]].concat(), message, Some(hint.into()));
+        }
+        if let Some(source) = &auth.bearer {
+            self.watched.extend(source.file.as_ref().map(|file| self.dir.join(file)));
+            return self.secret(&[backend, &["auth", "bearer"]].concat(), source).map(AuthSpec::Bearer);
+        }
+        if let Some(schema::AwsSigV4 { service, region, profile }) = &auth.aws_sigv4 {
+            let region = region.as_ref().unwrap_or(&written.region).clone();
+            return Some(AuthSpec::AwsSigV4(AwsSigV4 {
+                service: service.clone(),
+                region,
+                profile: profile.clone(),
+            }));
+        }
+        if let Some(schema::GoogleAccessToken { scopes }) = &auth.google_access_token {
+            return Some(AuthSpec::GoogleAccessToken { scopes: scopes.clone() });
+        }
+        let schema::GoogleIdToken { audience } = auth.google_id_token.as_ref()?;
+        let audience = audience.clone().unwrap_or_else(|| url.to_string());
+        Some(AuthSpec::GoogleIdToken { audience })
     }
 
     fn replicas(&mut self, backend: &[&str], written: &schema::Replicas) -> Replicas {
@@ -438,7 +468,7 @@ impl Rules<'_, '_> {
     }
 
     /// What an unknown name was probably meant to be, or else the names to choose from, unless they are many.
-    fn meant<'n>(&self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+    pub(super) fn meant<'n>(&self, name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
         if self.faults.is_full() {
             return None;
         }

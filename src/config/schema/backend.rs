@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     super::leaf::{LoadPlace, ProbePath, Rate, ServerUrl, Text},
-    seconds,
+    SecretRef, seconds,
 };
-use crate::model::{Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
+use crate::model::{ClientCredentials, Cloud, Endpoint, Platform, Protocol, Share, ZonePrice};
 
 /// One deployment of the model in one cluster.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -66,11 +66,83 @@ pub(in crate::config) struct Backend {
     /// Where it is read how much it has to do. Without it, that is modelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::config) load: Option<Load>,
+    /// How Tradewind shows the backend who it is, in place of the client (see credentials.md).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) auth: Option<Auth>,
+    /// Whether the backend sees the credentials of clients (`authorization`, `proxy-authorization`, `x-api-key`, `api-key`) and their
+    /// cookies: `pass` or `strip`. Unless given, they are taken out where the
+    /// backend has `auth`, or `listen.authentication` is required.
+    #[schemars(with = "Option<String>", extend("enum" = ["pass", "strip"]))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) client_credentials: Option<ClientCredentials>,
     /// What 10^9 bytes on the way to the client cost, in USD. Unless given, what the tables of fees say about the way from
     /// its region, by way of `location`; for `other` 0.
     #[schemars(range(min = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::config) egress_usd_per_gb: Option<f64>,
+}
+
+/// How Tradewind shows a backend who it is: exactly one of the keys.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1, "examples" = [{ "bearer": { "file": "vllm.key" } }, { "google_id_token": {} }]))]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Auth {
+    /// `Authorization: Bearer` with the secret read from here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) bearer: Option<SecretRef>,
+    /// A signature of AWS, version 4, with the credentials of the environment, shared files, web identity, container or instance. Bodies
+    /// are then read first, up to `listen.body_peek_max`; a longer one is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) aws_sigv4: Option<AwsSigV4>,
+    /// An access token of Google by application default credentials, as for Vertex AI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) google_access_token: Option<GoogleAccessToken>,
+    /// An ID token of Google by application default credentials, as for Cloud Run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) google_id_token: Option<GoogleIdToken>,
+}
+
+/// A signature of AWS.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("examples" = [{ "service": "sagemaker" }]))]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct AwsSigV4 {
+    /// The service by its name in signatures.
+    #[schemars(length(min = 1, max = 63), extend("examples" = ["sagemaker", "bedrock", "execute-api"]))]
+    pub(in crate::config) service: String,
+    /// The region of the endpoint; that of the backend unless given.
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) region: Option<String>,
+    /// A profile in the shared files.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) profile: Option<String>,
+}
+
+/// An access token of Google.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct GoogleAccessToken {
+    /// What it may be used for.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1)))]
+    pub(in crate::config) scopes: Vec<String>,
+}
+
+impl Default for GoogleAccessToken {
+    fn default() -> GoogleAccessToken {
+        GoogleAccessToken { scopes: vec!["https://www.googleapis.com/auth/cloud-platform".into()] }
+    }
+}
+
+/// An ID token of Google.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct GoogleIdToken {
+    /// Whom it is for; the URL of the backend unless given.
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) audience: Option<String>,
 }
 
 /// How a backend's health is probed.

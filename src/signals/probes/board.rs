@@ -18,7 +18,11 @@ use super::{
 };
 use crate::{
     model::{Backend, BackendId, Health, ProbeSpec, ProbeView, Timestamp},
-    signals::{resolve::Lookup, task::OwnedTask},
+    signals::{
+        credentials::{Badge, CredentialBoard},
+        resolve::Lookup,
+        task::OwnedTask,
+    },
 };
 
 /// Shortest time between two probes of a backend, whatever is configured: probing must not become load.
@@ -28,6 +32,7 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct ProbeBoard {
     slots: Mutex<HashMap<BackendId, Slot>>,
+    credentials: Arc<CredentialBoard>,
     changes: watch::Sender<u64>,
 }
 
@@ -47,7 +52,12 @@ impl Default for ProbeBoard {
 impl ProbeBoard {
     /// A board without backends.
     pub fn new() -> ProbeBoard {
-        ProbeBoard { slots: Mutex::default(), changes: watch::Sender::new(0) }
+        ProbeBoard::showing(Arc::default())
+    }
+
+    /// A board without backends, whose probes show these credentials.
+    pub fn showing(credentials: Arc<CredentialBoard>) -> ProbeBoard {
+        ProbeBoard { slots: Mutex::default(), credentials, changes: watch::Sender::new(0) }
     }
 
     /// Probes `backends` from now on, and no others. What is known about a backend stays as long as the way to it is the
@@ -58,14 +68,17 @@ impl ProbeBoard {
         slots.retain(|id, _| wanted.contains(id));
         for backend in backends {
             let known = slots.get(&backend.id).filter(|slot| same_way(&slot.backend, backend));
-            if known.is_some_and(|slot| slot.backend.probe == backend.probe) {
+            let alike =
+                |slot: &Slot| slot.backend.probe == backend.probe && slot.backend.auth == backend.auth;
+            if known.is_some_and(alike) {
                 continue;
             }
             let standing = known.map_or_else(
                 || Arc::new(Mutex::new(Standing::UNKNOWN)),
                 |slot| Arc::new(Mutex::new(lock(&slot.standing).clone())),
             );
-            let task = OwnedTask::spawn(keep(backend.clone(), standing.clone(), self.changes.clone()));
+            let badge = self.credentials.badge(&backend.id);
+            let task = OwnedTask::spawn(keep(backend.clone(), badge, standing.clone(), self.changes.clone()));
             slots.insert(backend.id.clone(), Slot { backend: backend.clone(), standing, _task: task });
         }
         drop(slots);
@@ -102,11 +115,16 @@ fn same_way(old: &Backend, new: &Backend) -> bool {
 
 /// Probes one backend again and again: the first time at once, so that start-up is quick, then at a random moment within an
 /// interval, so that backends configured together are not probed together, then every interval with a tenth of jitter.
-async fn keep(backend: Arc<Backend>, standing: Arc<Mutex<Standing>>, changes: watch::Sender<u64>) {
+async fn keep(
+    backend: Arc<Backend>,
+    badge: Option<Arc<Badge>>,
+    standing: Arc<Mutex<Standing>>,
+    changes: watch::Sender<u64>,
+) {
     let spec = &backend.probe;
     let interval = spec.interval.max(INTERVAL_MIN);
     let made = backend.clone();
-    let Ok(target) = spawn_blocking(move || Target::new(&made)).await else {
+    let Ok(target) = spawn_blocking(move || Target::new(&made, badge)).await else {
         tracing::error!(backend = %backend.id, "the probe cannot be made ready; its health stays unknown");
         return;
     };

@@ -1,11 +1,12 @@
 //! One probe: connect, or connect and ask.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     model::Backend,
     signals::{
         client::{Body, Client},
+        credentials::Badge,
         resolve::Lookup,
     },
 };
@@ -23,14 +24,17 @@ pub(super) struct Timing {
 pub(super) struct Target {
     client: Client,
     path: Option<String>,
+    badge: Option<Arc<Badge>>,
 }
 
 impl Target {
     /// May read the system's certificates: call it where blocking is allowed.
-    pub(super) fn new(backend: &Backend) -> Target {
+    /// `badge` is what the backend is shown, if it is.
+    pub(super) fn new(backend: &Backend, badge: Option<Arc<Badge>>) -> Target {
         Target {
             client: Client::new(&backend.endpoint, backend.protocol, &backend.ca, backend.probe.timeout),
             path: backend.probe.path.clone(),
+            badge,
         }
     }
 
@@ -42,7 +46,8 @@ impl Target {
         let Some(path) = &self.path else {
             return Ok(Timing { connect: self.client.reach(lookup).await?, first_byte: None });
         };
-        let reply = self.client.get(path, Body::Unread, lookup).await?;
+        let shown = self.badge.as_ref().and_then(|badge| badge.header());
+        let reply = self.client.get_as(shown, path, Body::Unread, lookup).await?;
         if !reply.status.is_success() {
             return Err(format!("HTTP {} to GET {path}", reply.status.as_u16()));
         }

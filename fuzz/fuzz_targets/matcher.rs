@@ -1,0 +1,7 @@
+#![no_main]
+
+#[path = "../entries.rs"]
+#[allow(dead_code, reason = "every target uses one of them")]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| entries::matcher(bytes));

@@ -1,0 +1,60 @@
+//! What happens to a request before a backend is chosen: who asks, which route it is for, whether that one may.
+
+use std::{sync::Arc, time::Duration};
+
+use pingora_core::Result;
+use pingora_proxy::Session;
+
+use super::{answers::Refusal, context::Context, table::Table};
+
+/// Why a request goes no further, and how long that holds.
+pub(super) type Refused = (Refusal, Option<Duration>);
+
+impl Context {
+    /// Takes a request in.
+    ///
+    /// # Errors
+    /// The outer one when the client breaks off; the inner one when it is refused.
+    pub(super) async fn receive(
+        &mut self,
+        table: Arc<Table>,
+        session: &mut Session,
+    ) -> Result<std::result::Result<(), Refused>> {
+        if let Some(guests) = &table.common.guests {
+            self.guest = guests.of(&session.req_header().headers).cloned();
+            if self.guest.is_none() {
+                return Ok(Err((Refusal::Unauthorized, None)));
+            }
+        }
+        let choosy = self.guest.as_ref().is_some_and(|guest| guest.is_choosy());
+        // Once it was read there is none left.
+        let has_body = choosy && !session.as_downstream_mut().is_body_empty();
+        let Some(lane) = self.find_lane(&table, session, choosy).await? else {
+            return Ok(Err((Refusal::NoRoute, None)));
+        };
+        let admitted = self.admitted(&table, lane, session, has_body);
+        if admitted.is_ok() {
+            self.apply_alias(&table.lanes[lane]);
+            self.position = table.lanes[lane].division.next_position();
+        }
+        self.found = Some((table, lane));
+        Ok(admitted)
+    }
+
+    /// Whether who asks may. A backend may go by the header or by the body, so both must be allowed, whichever the route goes by.
+    fn admitted(
+        &self,
+        table: &Table,
+        lane: usize,
+        session: &Session,
+        has_body: bool,
+    ) -> std::result::Result<(), Refused> {
+        let Some(guest) = &self.guest else { return Ok(()) };
+        let named = session.req_header().headers.get_all(&table.common.model_header);
+        let in_body = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
+        let hidden = (has_body && in_body.is_none()) || named.iter().any(|name| name.to_str().is_err());
+        let named = named.iter().filter_map(|name| name.to_str().ok());
+        let models = named.chain(in_body.map(|model| &*model.name));
+        guest.admit(&table.lanes[lane].id, models, hidden)
+    }
+}

@@ -31,6 +31,7 @@ fn table(routes: usize, backends: usize) -> RoutingTable {
                 route: worlds::route(n, &all),
                 shares: (0..backends).map(|b| (b, share)).collect(),
                 failover: (0..backends).collect(),
+                decision: None,
             })
             .collect(),
         backends: all

@@ -2,8 +2,8 @@
 # Makes this machine able to build Tradewind, and says nothing when it already is.
 #
 #   scripts/setup.sh         what a build needs beside Rust: cmake (Pingora builds zlib-ng with it), a C compiler, make
-#   scripts/setup.sh test    also a Python environment: the clients and servers in PYTHON_PACKAGES; and a browser with its
-#                            driver, in which the dashboard is tested
+#   scripts/setup.sh test    also a Python environment: the clients and servers in PYTHON_PACKAGES; a browser with its driver, in
+#                            which the dashboard is tested; and promtool and amtool, which test alert rules
 #
 # On Debian and Ubuntu it installs what is missing, as root or with a sudo that asks no password. Anywhere else it
 # names the command that does, and exits with 1.
@@ -13,7 +13,7 @@ set -eu
 # they show is that these very versions work. moto[server] would bring all its services, and what they need: more than
 # twice as much.
 PYTHON_PACKAGES="openai==3.54.0 moto[ec2]==5.2.5 flask==3.1.3 flask-cors==6.0.5 \
-    grpcio==1.85.3 tritonclient[grpc]==2.73.0 websockets==17.4 h2==4.4.1"
+    grpcio==1.85.3 tritonclient[grpc]==2.73.0 websockets==17.4 h2==4.4.1 schemathesis==4.32.5"
 
 cd "$(dirname "$0")/.."
 # Right after rustup has finished, the shell that ran it does not have cargo on its PATH yet.
@@ -103,7 +103,7 @@ capable_python() {
 # The Python environment of the tests: built once for each version of what is in it, or the caller's own.
 python_environment() {
     if [ -n "${TRADEWIND_TEST_PYTHON:-}" ]; then
-        "$TRADEWIND_TEST_PYTHON" -c 'import grpc, h2, moto.server, openai, tritonclient.grpc, websockets' 2>/dev/null ||
+        "$TRADEWIND_TEST_PYTHON" -c 'import grpc, h2, moto.server, openai, schemathesis, tritonclient.grpc, websockets' 2>/dev/null ||
             die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which lacks some of $PYTHON_PACKAGES: unset it, and an environment is made here."
         return
     fi
@@ -129,6 +129,29 @@ missing_for_browser() {
     command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver fonts-dejavu-core
 }
 
+# promtool and amtool, out of Debian's packages and beside what the tests build: installed, the packages would start a
+# Prometheus and an Alertmanager on this machine.
+prometheus_tools() {
+    dir=${CARGO_TARGET_DIR:-target}/prometheus
+    if command -v promtool >/dev/null 2>&1 && command -v amtool >/dev/null 2>&1; then return; fi
+    if [ -x "$dir/usr/bin/promtool" ] && [ -x "$dir/usr/bin/amtool" ]; then return; fi
+    command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1 ||
+        die "the tests of alert rules need promtool and amtool on PATH: https://prometheus.io/download has both."
+    echo "setup: unpacking promtool and amtool into $dir for the tests" >&2
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    # In a subshell, since apt-get downloads into where it is.
+    (
+        cd "$dir" || exit 1
+        for package in prometheus prometheus-alertmanager; do
+            apt-get download "$package" >log 2>&1 || { apt-get update >log 2>&1; apt-get download "$package" >log 2>&1; } || exit 1
+            for archive in "$package"_*.deb; do dpkg-deb --extract "$archive" . || exit 1; done
+        done
+        # Three hundred megabytes of a server that no test starts.
+        rm -rf ./*.deb usr/share etc var lib usr/bin/prometheus usr/bin/prometheus-alertmanager
+    ) || { cat "$dir/log" >&2; die "apt-get could not download Debian's prometheus and prometheus-alertmanager: its own words are above."; }
+}
+
 case "$#:${1:-}" in
     0: | 1:test) ;;
     *)
@@ -146,3 +169,4 @@ python_environment
 packages=$(missing_for_browser)
 # shellcheck disable=SC2086
 [ -z "$packages" ] || install_packages "the test of the dashboard" $packages
+prometheus_tools

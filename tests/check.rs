@@ -25,10 +25,15 @@ mod models;
 mod retries;
 #[path = "check/rules.rs"]
 mod rules;
+#[path = "check/sources.rs"]
+mod sources;
 
 use insta::assert_snapshot;
 use serde_json::Value;
-use tradewind::config::{self, Loaded};
+use tradewind::{
+    config::{self, Loaded},
+    model::Digest,
+};
 
 /// A file without a fault, to which a test adds its own.
 const GOOD: &str = r#"[prices]
@@ -119,7 +124,7 @@ fn wrong_types() {
     "#);
     assert_snapshot!(and("[admin]\ntokens = [{ name = \"x\", role = \"viewer\", value = \"hunter2\" }]"), @r#"
     t.toml:19:50: error: admin.tokens[0].value: found a string, expected a table
-        hint: write it like { env = "NAME" } or { file = "PATH" }
+        hint: write it like { file = "PATH" } or { sha256 = "HEX" }
     "#);
     assert_snapshot!(with("cloud = \"aws\"", "cloud = \"AWS\""), @r#"
     t.toml:5:9: error: backends.a.cloud: found "AWS", expected "aws", "gcp", "other"
@@ -138,8 +143,8 @@ fn missing_keys() {
         hint: write it like { path = "/v1/*" }
     "#);
     assert_snapshot!(and("[admin]\ntokens = [{ name = \"x\", role = \"viewer\", value = { env = \"A\", file = \"b\" } }]"), @r#"
-    t.toml:19:42: error: admin.tokens[0].value: found 2 keys, expected exactly one of `env`, `file`
-        hint: write it like { env = "NAME" } or { file = "PATH" }
+    t.toml:19:42: error: admin.tokens[0].value: found 2 keys, expected exactly one of `env`, `file`, `sha256`
+        hint: write it like { file = "PATH" } or { sha256 = "HEX" }
     "#);
 }
 
@@ -486,8 +491,8 @@ fn a_byte_order_mark_and_windows_line_ends_are_fine() {
     t.toml: error: the file has no route: there is nothing to serve
         hint: add a table [routes.NAME]
     t.toml:1:1: error: unknown key `x`
-        hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `backends`, `routes`, `tenants`, `policies`
-    ");
+        hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `telemetry`, `backends`, `routes`, `tenants`, `policies`
+    "#);
 }
 
 #[test]
@@ -504,7 +509,7 @@ fn what_cannot_be_read() {
         hint: save the file as UTF-8
     "#);
     assert_snapshot!(load("long.toml", &b"# comment\n".repeat(200_000)), @r#"long.toml: error: cannot read the file: it is longer than 1048576 bytes"#);
-    for missing in [dir.path().to_owned(), dir.path().join("no.toml"), "".into()] {
+    for missing in [dir.path().join("no.toml"), "".into()] {
         let said = config::load(&missing).expect_err("there is no file").to_string();
         assert!(said.contains("error: cannot read the file: "), "{said}");
     }
@@ -537,8 +542,8 @@ keep_warm = 0.05
     let text = text.replace("region", "ca = \"tls.crt\"\nregion");
     write("t.toml", &text);
     let settings = config::load(&dir.path().join("t.toml")).expect("the file is good").settings;
-    assert_eq!(settings.admin.tokens[0].secret.expose(), "hunter2");
-    assert_eq!(settings.admin.tokens[1].secret.expose(), env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(settings.admin.tokens[0].digest, Digest::of(b"hunter2"));
+    assert_eq!(settings.admin.tokens[1].digest, Digest::of(env!("CARGO_MANIFEST_DIR").as_bytes()));
     assert_eq!(settings.admin.tls.as_ref().expect("TLS is on").key, dir.path().join("tls.key"));
     assert_eq!(settings.backends[0].tls.ca, [key.cert.der().to_vec()]);
     let shown = format!("{settings:?} {:#}", settings.redacted_json());

@@ -153,3 +153,44 @@ fn a_backend_that_is_added_gets_traffic_and_one_that_is_removed_loses_it_but_no_
     let records = load.finish();
     assert!(load::failures(&records).is_empty(), "{:?}", load::failures(&records));
 }
+
+/// A ConfigMap in a pod: `t.toml` leads to `..data/t.toml`, and `..data` to a directory that is replaced as a whole.
+#[test]
+fn a_swapped_config_map_is_taken_up() {
+    let (a, b) = (Backend::named("a"), Backend::named("b"));
+    let config = Config::new(&[(&a, 1.0), (&b, 2.0)]);
+    let dir = tempfile::tempdir().unwrap();
+    let mount = |name: &str, config: &Config| {
+        let version = dir.path().join(name);
+        std::fs::create_dir(&version).unwrap();
+        config.write(&version);
+        let beside = dir.path().join("..data_tmp");
+        std::os::unix::fs::symlink(name, &beside).unwrap();
+        std::fs::rename(&beside, dir.path().join("..data")).unwrap();
+    };
+    // Written as it starts, and then replaced by what a kubelet makes of it.
+    let tradewind = {
+        mount("..2026_03_02_10_00_00.1", &config);
+        let started = Tradewind::start_in(dir.path(), &config);
+        for name in ["t.toml", "prices.csv"] {
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(format!("..data/{name}"), dir.path().join(name)).unwrap();
+        }
+        started
+    };
+    assert_eq!(tradewind.explain()["decision"]["shift_at"], 0.15);
+    for (version, shift_at) in [("..2026_03_02_11_00_00.2", "30%"), ("..2026_03_02_12_00_00.3", "45%")] {
+        // Of the same length: nothing but the file itself tells them apart.
+        let policy =
+            format!("shift_at = \"{shift_at}\"\nreturn_at = \"5%\"\nhold = \"0s\"\nramp = \"100%/s\"");
+        mount(version, &config.clone().policy(&policy));
+        let expected: f64 = shift_at.trim_end_matches('%').parse::<f64>().unwrap() / 100.0;
+        eventually("the new one is in force", || {
+            tradewind.explain()["decision"]["shift_at"]
+                .as_f64()
+                .is_some_and(|at| (at - expected).abs() < 1e-9)
+        });
+    }
+    let events: Vec<Value> = journal(&tradewind).into_iter().map(|entry| entry["event"].clone()).collect();
+    assert!(events.iter().all(|event| event == "reloaded"), "{events:?}");
+}

@@ -26,7 +26,21 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
     expect_json(&parts.headers)?;
-    parse(&read(body).await?)
+    parse(&read(body, BODY_BYTES_MAX).await?)
+}
+
+/// As [`read_json`], up to `bytes_max`, of a call that may come without a body.
+pub(super) async fn read_json_or_nothing<T: DeserializeOwned>(
+    request: Request,
+    bytes_max: usize,
+) -> Result<Option<T>, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = read(body, bytes_max).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    expect_json(&parts.headers)?;
+    parse(&bytes).map(Some)
 }
 
 /// As [`read_json`], of a sender that does not escape line breaks and tabs within strings: they count as blanks. In JSON they
@@ -34,7 +48,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T
 pub(super) async fn read_json_unescaped<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
     expect_json(&parts.headers)?;
-    let mut bytes = read(body).await?.to_vec();
+    let mut bytes = read(body, BODY_BYTES_MAX).await?.to_vec();
     bytes.iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r' | b'\t')).for_each(|byte| *byte = b' ');
     parse(&bytes)
 }
@@ -55,7 +69,7 @@ pub(super) async fn read_form<T: DeserializeOwned>(request: Request) -> Result<T
             ),
         ));
     }
-    serde_urlencoded::from_bytes(&read(body).await?).map_err(|error| {
+    serde_urlencoded::from_bytes(&read(body, BODY_BYTES_MAX).await?).map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", format!("The form: {error}."))
     })
 }
@@ -99,18 +113,18 @@ fn essence(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next().unwrap_or("").trim().to_ascii_lowercase())
 }
 
-async fn read(body: Body) -> Result<bytes::Bytes, Problem> {
+async fn read(body: Body, bytes_max: usize) -> Result<bytes::Bytes, Problem> {
     let too_large = || {
         Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
-            format!("The body is larger than the {BODY_BYTES_MAX} bytes that are accepted."),
+            format!("The body is larger than the {bytes_max} bytes that are accepted."),
         )
     };
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+    if body.size_hint().lower() > bytes_max as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+    match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(error)) => Err(Problem::new(

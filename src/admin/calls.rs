@@ -220,7 +220,7 @@ fn unknown_route(route: &str, status: &Status) -> Problem {
 pub(super) struct DecisionsQuery {
     /// Only entries of this route.
     route: Option<String>,
-    /// Only entries of this kind: `decision`, `account`, `override`, `notice`, `price`, `health`, `config`, `state`, `process`.
+    /// Only entries of this kind: `decision`, `account`, `override`, `notice`, `price`, `health`, `config`, `state`, `process`, `audit`.
     kind: Option<String>,
     /// Only entries of this time or later, RFC 3339.
     #[param(format = DateTime)]
@@ -296,7 +296,7 @@ impl DecisionsQuery {
             .map(|text| {
                 serde_json::from_value(Value::from(text.clone())).map_err(|_| {
                     bad(format!(
-                        "`kind`: `{text}` is none of decision, account, override, notice, price, health, config, state, process."
+                        "`kind`: `{text}` is none of decision, account, override, notice, price, health, config, state, process, audit."
                     ))
                 })
             })
@@ -396,11 +396,12 @@ pub(super) async fn follow(State(app): State<App>) -> Response {
 #[utoipa::path(
     get, path = "/v1/config", tag = "configuration",
     responses(
-        (status = 200, description = "It", body = ConfigInForce)
+        (status = 200, description = "It", body = ConfigInForce, headers(("etag" = String, description = "Its generation, for `If-Match`")))
     )
 )]
-pub(super) async fn config(State(desk): At, Admin(_): Admin) -> Result<Json<Value>, Problem> {
-    blocking(move || desk.config()).await.map(Json)
+pub(super) async fn config(State(desk): At, Admin(_): Admin) -> Result<Response, Problem> {
+    let config = blocking(move || desk.config()).await?;
+    Ok(([(header::ETAG, format!("\"{}\"", config["generation"]))], Json(config)).into_response())
 }
 
 async fn unknown_path(uri: Uri) -> Problem {

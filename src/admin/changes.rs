@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Query, Request, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::{
     calls::{At, Segment, blocking, read_query, unknown_override},
     guard::{Admin, Operator},
     problem::Problem,
+    rehearsal::{self, Candidate, Rehearsal},
     views::{NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError},
 };
 use crate::{
@@ -22,23 +23,52 @@ use crate::{
     signals::notices::NewNotice,
 };
 
-/// What `POST /v1/reload` answers.
+/// Longest key of a request that may be sent again.
+const KEY_LEN_MAX: usize = 128;
+
+/// A configuration that is in force.
 #[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Generation {
     /// Counts successful loads of the configuration, from 1.
     generation: u64,
 }
 
+/// What `POST /v1/reload` answers.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum ReloadAnswer {
+    /// It was done.
+    Done(Generation),
+    /// It was only asked about.
+    Rehearsed(Rehearsal),
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct AddQuery {
+pub(super) struct ChangeQuery {
     dry_run: Option<String>,
+}
+
+impl ChangeQuery {
+    fn is_dry_run(query: Result<Query<ChangeQuery>, QueryRejection>) -> Result<bool, Problem> {
+        match read_query(query)?.dry_run.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => {
+                let detail = format!("`dry_run`: `{text}` is neither `true` nor `false`.");
+                Err(Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail))
+            }
+        }
+    }
 }
 
 /// Set an override
 #[utoipa::path(
     post, path = "/v1/overrides", tag = "overrides",
-    params(("dry_run" = Option<bool>, Query, description = "Only say what would follow; nothing is stored")),
+    params(
+        ("dry_run" = Option<bool>, Query, description = "Only say what would follow; nothing is stored"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 visible ASCII characters. As long as the override holds, the same key of the same author gives the same override"),
+    ),
     request_body = NewOverride,
     responses(
         (status = 200, description = "What would follow: a dry run", body = Preview),
@@ -49,24 +79,39 @@ pub(super) struct AddQuery {
 pub(super) async fn add_override(
     State(desk): At,
     Operator(author): Operator,
-    query: Result<Query<AddQuery>, QueryRejection>,
+    query: Result<Query<ChangeQuery>, QueryRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let dry_run = match read_query(query)?.dry_run.as_deref() {
-        None | Some("false") => false,
-        Some("true") => true,
-        Some(text) => {
-            let detail = format!("`dry_run`: `{text}` is neither `true` nor `false`.");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_query", detail));
-        }
-    };
+    let dry_run = ChangeQuery::is_dry_run(query)?;
+    let key = idempotency_key(request.headers())?;
     let new: NewOverride = body::read_json(request).await?;
     if dry_run {
         return Ok(Json(blocking(move || desk.preview(&new, &author)).await??).into_response());
     }
-    let stored = blocking(move || desk.add_override(new, &author)).await??;
+    let stored = blocking(move || desk.add_override(new, &author, key.as_deref())).await??;
     let location = format!("/v1/overrides/{}", stored.item.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(stored)).into_response())
+}
+
+/// What the caller calls its request, so that it can send it again without doing it twice.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=KEY_LEN_MAX).contains(&key.len()));
+    key.map(|key| Some(key.to_owned())).ok_or_else(|| {
+        let detail = format!("`Idempotency-Key`: expected 1 to {KEY_LEN_MAX} visible ASCII characters.");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_idempotency_key", detail)
+    })
+}
+
+/// The generation that the caller has seen, by `If-Match`.
+fn seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    let tag = text.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+    tag.and_then(|tag| tag.parse().ok()).map(Some).ok_or_else(|| {
+        let detail = "`If-Match`: expected one ETag, as `GET /v1/config` gives it: a number in quotes.";
+        Problem::new(StatusCode::BAD_REQUEST, "bad_if_match", detail)
+    })
 }
 
 /// End an override before its time
@@ -102,7 +147,7 @@ pub(super) struct NoticeQuery {
     request_body(content = NewNotice, description = "Also the webhook body of AWS Node Termination Handler"),
     responses(
         (status = 202, description = "It was taken", body = NoticeReceipt),
-        (status = 429, description = "Too many arrive: `too_many_notices`", body = super::problem::Document, content_type = "application/problem+json"),
+        (status = 429, description = "Too many arrive: `too_many_notices`; or too many wrong tokens came from this address: `too_many_attempts`", body = super::problem::Document, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn notice(
@@ -143,21 +188,39 @@ fn invalid_notice(detail: impl Into<String>) -> Problem {
 /// Read the configuration again
 #[utoipa::path(
     post, path = "/v1/reload", tag = "configuration",
+    params(
+        ("dry_run" = Option<bool>, Query, description = "Only say what would change; nothing is taken up"),
+        ("If-Match" = Option<String>, Header, description = "The ETag of `GET /v1/config`: only while that configuration is in force"),
+    ),
+    request_body(content = Option<Candidate>, description = "Of a dry run: what to look at in place of the files"),
     responses(
-        (status = 200, description = "It is in force", body = Generation),
+        (status = 200, description = "It is in force; or, of a dry run, what would change", body = ReloadAnswer),
         (status = 409, description = "It changes what cannot change while running: `needs_restart`", body = super::problem::Document, content_type = "application/problem+json"),
+        (status = 412, description = "Another configuration is in force than was seen: `not_as_seen`", body = super::problem::Document, content_type = "application/problem+json"),
         (status = 422, description = "It has faults; the running one stays: `invalid_config`", body = super::problem::Document, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn reload(State(desk): At, Admin(author): Admin) -> Result<Json<Generation>, Problem> {
-    let generation = blocking(move || desk.reload(&author)).await??;
-    Ok(Json(Generation { generation }))
+pub(super) async fn reload(
+    State(desk): At,
+    Admin(author): Admin,
+    query: Result<Query<ChangeQuery>, QueryRejection>,
+    request: Request,
+) -> Result<Json<ReloadAnswer>, Problem> {
+    let expected = seen(request.headers())?;
+    if ChangeQuery::is_dry_run(query)? {
+        let candidate = body::read_json_or_nothing(request, rehearsal::CANDIDATE_BYTES_MAX).await?;
+        let rehearsal = blocking(move || desk.rehearse_reload(candidate)).await??;
+        return Ok(Json(ReloadAnswer::Rehearsed(rehearsal)));
+    }
+    let generation = blocking(move || desk.reload(&author, expected)).await??;
+    Ok(Json(ReloadAnswer::Done(Generation { generation })))
 }
 
 impl From<OverrideError> for Problem {
     fn from(error: OverrideError) -> Problem {
         let (status, code) = match &error {
             OverrideError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_override"),
+            OverrideError::KeyReused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             OverrideError::NoSpace(_) => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
             OverrideError::NotStored(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_stored"),
         };
@@ -191,6 +254,9 @@ impl From<ReloadError> for Problem {
             )
             .with_faults(json!(faults.faults)),
             ReloadError::NeedsRestart(reason) => Problem::new(StatusCode::CONFLICT, "needs_restart", reason),
+            ReloadError::NotAsSeen(reason) => {
+                Problem::new(StatusCode::PRECONDITION_FAILED, "not_as_seen", reason)
+            }
         }
     }
 }

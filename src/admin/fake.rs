@@ -5,21 +5,23 @@ use std::{
     sync::{Arc, Mutex, mpsc},
 };
 
+use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
 
-use super::{Desk, Options};
+use super::{Desk, Options, Refusal};
 use crate::{
     admin::board::{Board, Past, Preview, RoutePreview, Savings, Trend},
+    admin::rehearsal::{Candidate, Rehearsal},
     admin::views::{
         Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
         Status,
     },
-    config::{Fault, Faults, Role, Secret, Severity, Token},
-    model::{BackendId, Fallback, InterruptionRate, Override, RateBasis, RouteId, Timestamp},
+    config::{Fault, Faults, Role, Severity, Token},
+    model::{BackendId, Digest, Fallback, InterruptionRate, Override, RateBasis, RouteId, Timestamp},
     signals::{
         notices::{NewNotice, Notice, Outcome},
         prices::PriceReport,
@@ -40,6 +42,8 @@ pub(crate) struct FakeDesk {
     pub(crate) notices: Mutex<Vec<(String, Notice)>>,
     /// What a notice fails with.
     pub(crate) notice_refusal: Option<fn(String) -> NoticeError>,
+    /// What was refused.
+    pub(crate) refusals: Mutex<Vec<Refusal>>,
     /// What a reload fails with.
     pub(crate) reload_refusal: Option<fn() -> ReloadError>,
     /// Adding an override says here that it has begun, and waits until the sender of the second is dropped.
@@ -102,7 +106,12 @@ impl Desk for FakeDesk {
         self.overrides.lock().unwrap().clone()
     }
 
-    fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError> {
+    fn add_override(
+        &self,
+        new: NewOverride,
+        author: &str,
+        _key: Option<&str>,
+    ) -> Result<OverrideStatus, OverrideError> {
         if let Some((begun, go_on)) = self.gate.lock().unwrap().take() {
             begun.send(()).unwrap();
             let _ = go_on.recv();
@@ -167,8 +176,21 @@ impl Desk for FakeDesk {
         json!({"generation": 1})
     }
 
-    fn reload(&self, _author: &str) -> Result<u64, ReloadError> {
+    fn reload(&self, _author: &str, _expected: Option<u64>) -> Result<u64, ReloadError> {
         self.reload_refusal.map_or(Ok(2), |refusal| Err(refusal()))
+    }
+
+    fn rehearse_reload(&self, _candidate: Option<Candidate>) -> Result<Rehearsal, ReloadError> {
+        Ok(Rehearsal {
+            dry_run: true,
+            generation: 1,
+            changes: Vec::new(),
+            needs_restart: Vec::new(),
+            warnings: Vec::new(),
+            assumed_healthy: Vec::new(),
+            removed_routes: Vec::new(),
+            routes: Vec::new(),
+        })
     }
 
     fn board(&self) -> Board {
@@ -192,6 +214,10 @@ impl Desk for FakeDesk {
         watch::channel(1).1
     }
 
+    fn note_refusal(&self, refusal: Refusal) {
+        self.refusals.lock().unwrap().push(refusal);
+    }
+
     fn metrics(&self) -> String {
         self.metrics.clone()
     }
@@ -211,14 +237,19 @@ pub(crate) fn faulty() -> ReloadError {
 }
 
 /// One token of each role, `viewer-secret` and so on.
-pub(crate) fn tokens() -> Vec<Token> {
-    [
+pub(crate) fn tokens() -> Arc<ArcSwap<Vec<Token>>> {
+    let tokens = [
         ("eve", Role::Viewer, "viewer-secret"),
         ("oncall", Role::Operator, "operator-secret"),
         ("root", Role::Admin, "admin-secret"),
     ]
-    .map(|(name, role, value)| Token { name: name.into(), role, secret: Secret::new(value, "a test") })
-    .into()
+    .map(|(name, role, value)| Token {
+        name: name.into(),
+        role,
+        digest: Digest::of(value.as_bytes()),
+        expires: None,
+    });
+    Arc::new(ArcSwap::from_pointee(tokens.into()))
 }
 
 /// A server on a free port of loopback.

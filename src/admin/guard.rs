@@ -7,8 +7,9 @@
 //! A browser shows its token once, for a session ([`super::session`]); a change under a session must also say that it comes
 //! from a page of ours.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
+use arc_swap::ArcSwap;
 use axum::{
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts, uri::Authority},
@@ -18,11 +19,16 @@ use axum::{
 use subtle::ConstantTimeEq;
 
 use super::{
+    Desk, Refusal,
+    attempts::Attempts,
     dashboard,
-    problem::Problem,
+    problem::{Code, Problem},
     session::{self, Sessions},
 };
-use crate::config::{Role, Token};
+use crate::{
+    config::{Role, Token},
+    model::{Digest, Timestamp},
+};
 
 /// Author of what is done without a token.
 const LOCAL_AUTHOR: &str = "local";
@@ -37,10 +43,17 @@ const SIGN_IN_PATH: &str = "/session";
 /// What a person opens: who may not see them gets a page to sign in, not JSON.
 const PAGES: [&str; 2] = ["/", "/decisions"];
 
+/// What is written down of refusals. That someone shows no token is how every visit of the dashboard begins.
+const AUDITED: [&str; 6] =
+    ["unknown_token", "expired_token", "too_many_attempts", "role", "foreign_host", "foreign_origin"];
+
 /// Knows the tokens, and the sessions that were begun with them.
-#[derive(Debug)]
 pub(super) struct Guard {
-    tokens: Vec<Token>,
+    tokens: Arc<ArcSwap<Vec<Token>>>,
+    /// Names by which the API is reached; empty for all where there are tokens.
+    hosts: Vec<String>,
+    desk: Arc<dyn Desk>,
+    attempts: Attempts,
     sessions: Sessions,
     /// Whether the API is served over TLS.
     secure: bool,
@@ -53,6 +66,26 @@ pub(super) struct Caller {
     role: Role,
     /// Whether by a session, which can be ended.
     pub(super) by_session: bool,
+    /// The token that was shown; `None` where none is needed.
+    digest: Option<Digest>,
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Peer {
+    /// From an address.
+    Address(IpAddr),
+    /// Over the Unix socket, which only this user can open.
+    Socket,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Peer::Address(address) => address.fmt(f),
+            Peer::Socket => f.write_str("the socket"),
+        }
+    }
 }
 
 impl Caller {
@@ -64,13 +97,18 @@ impl Caller {
 
 impl Guard {
     /// No tokens: everyone is `local` and may do all.
-    pub(super) fn new(tokens: Vec<Token>, secure: bool) -> Guard {
-        Guard { tokens, sessions: Sessions::default(), secure }
+    pub(super) fn new(
+        tokens: Arc<ArcSwap<Vec<Token>>>,
+        hosts: Vec<String>,
+        secure: bool,
+        desk: Arc<dyn Desk>,
+    ) -> Guard {
+        Guard { tokens, hosts, desk, attempts: Attempts::default(), sessions: Sessions::default(), secure }
     }
 
     /// Begins a session for who shows this token; gives the header that sets the cookie.
-    pub(super) fn sign_in(&self, token: &str) -> Result<HeaderValue, Problem> {
-        let caller = self.caller_of(token.trim().as_bytes())?;
+    pub(super) fn sign_in(&self, token: &str, from: Peer) -> Result<HeaderValue, Problem> {
+        let caller = self.caller_of(token.trim().as_bytes(), from)?;
         let begun = self.sessions.begin(Caller { by_session: true, ..caller });
         begun.and_then(|name| session::cookie(Some(&name), self.secure)).ok_or_else(|| {
             Problem::new(
@@ -87,15 +125,22 @@ impl Guard {
         session::cookie(None, self.secure)
     }
 
-    fn admit(&self, request: &Request) -> Result<Caller, Problem> {
+    fn admit(&self, request: &Request, from: Peer) -> Result<Caller, Problem> {
+        if matches!(from, Peer::Socket) {
+            return Ok(local());
+        }
         let host = host_of(request)?;
         refuse_foreign_origin(request, &host)?;
-        if self.tokens.is_empty() {
-            refuse_foreign_name(&host)?;
-            return Ok(Caller { name: LOCAL_AUTHOR.into(), role: Role::Admin, by_session: false });
+        let tokens = self.tokens.load();
+        if tokens.is_empty() || !self.hosts.is_empty() {
+            refuse_foreign_name(&host, &self.hosts)?;
+        }
+        if tokens.is_empty() {
+            return Ok(local());
         }
         if bearer(request.headers()).is_none()
             && let Some(caller) = self.sessions.caller(request.headers())
+            && let Some(caller) = still_good(&tokens, caller)
         {
             return if request.method().is_safe() || says_where_from(request.headers()) {
                 Ok(caller)
@@ -103,11 +148,7 @@ impl Guard {
                 Err(from_elsewhere())
             };
         }
-        self.identify(request.headers())
-    }
-
-    fn identify(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let Some(presented) = bearer(headers) else {
+        let Some(presented) = bearer(request.headers()) else {
             return Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "no_token",
@@ -115,29 +156,71 @@ impl Guard {
             )
             .with_challenge("Bearer realm=\"tradewind\""));
         };
-        self.caller_of(presented)
+        self.caller_of(presented, from)
     }
 
-    fn caller_of(&self, presented: &[u8]) -> Result<Caller, Problem> {
-        // Every token is compared, and each in a time that does not depend on where the first difference is. That the
-        // length of a token can be measured does not help to guess it.
+    fn caller_of(&self, presented: &[u8], from: Peer) -> Result<Caller, Problem> {
+        let address = match from {
+            Peer::Address(address) => Some(address),
+            Peer::Socket => None,
+        };
+        let now = Instant::now();
+        if let Some(wait) = address.and_then(|address| self.attempts.wait(address, now)) {
+            let seconds = wait.as_secs() + 1;
+            let detail = format!(
+                "Too many wrong tokens came from {from}: no token is looked at for {seconds} s, not even a right one."
+            );
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", detail)
+                .with_retry_after(seconds));
+        }
+        // Digests are compared, every one, and each in a time that does not depend on where the first difference is.
+        let shown = Digest::of(presented);
         let mut found = None;
-        for token in &self.tokens {
-            let equal: bool = token.secret.expose().as_bytes().ct_eq(presented).into();
+        let tokens = self.tokens.load();
+        for token in tokens.iter() {
+            let equal: bool = token.digest.bytes().ct_eq(shown.bytes()).into();
             if equal && !presented.is_empty() {
                 found = Some(token);
             }
         }
-        let token = found.ok_or_else(|| {
-            Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "unknown_token",
-                "The token is none of those in `[admin] tokens`.",
-            )
-            .with_challenge("Bearer realm=\"tradewind\", error=\"invalid_token\"")
-        })?;
-        Ok(Caller { name: token.name.clone(), role: token.role, by_session: false })
+        let refused = |code, detail: String| {
+            if let Some(address) = address {
+                self.attempts.failed(address, now);
+            }
+            Problem::new(StatusCode::UNAUTHORIZED, code, detail)
+                .with_challenge("Bearer realm=\"tradewind\", error=\"invalid_token\"")
+        };
+        let Some(token) = found else {
+            return Err(refused("unknown_token", "The token is none of those in `[admin] tokens`.".into()));
+        };
+        if let Some(at) = token.expires.filter(|at| *at <= Timestamp::now()) {
+            return Err(refused("expired_token", format!("The token `{}` was good until {at}.", token.name)));
+        }
+        Ok(Caller {
+            name: token.name.clone(),
+            role: token.role,
+            by_session: false,
+            digest: Some(token.digest),
+        })
     }
+
+    /// Writes down what was refused, beside the answer.
+    fn audit(&self, refusal: Refusal) {
+        let desk = self.desk.clone();
+        drop(tokio::task::spawn_blocking(move || desk.note_refusal(refusal)));
+    }
+}
+
+/// Who needs no token.
+fn local() -> Caller {
+    Caller { name: LOCAL_AUTHOR.into(), role: Role::Admin, by_session: false, digest: None }
+}
+
+/// A session is good for as long as its token is there, with what the token may do now.
+fn still_good(tokens: &[Token], caller: Caller) -> Option<Caller> {
+    let token = tokens.iter().find(|token| Some(token.digest) == caller.digest)?;
+    let expired = token.expires.is_some_and(|at| at <= Timestamp::now());
+    (!expired).then(|| Caller { name: token.name.clone(), role: token.role, ..caller })
 }
 
 /// The token in `Authorization: Bearer TOKEN`.
@@ -163,18 +246,19 @@ fn host_of(request: &Request) -> Result<Authority, Problem> {
 }
 
 /// A page whose own name was pointed at loopback sends that name.
-fn refuse_foreign_name(host: &Authority) -> Result<(), Problem> {
+fn refuse_foreign_name(host: &Authority, own: &[String]) -> Result<(), Problem> {
     let name = host.host();
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    if address.is_ok() || name.eq_ignore_ascii_case("localhost") {
+    let known = own.iter().any(|own| own.eq_ignore_ascii_case(name));
+    if address.is_ok() || known || name.eq_ignore_ascii_case("localhost") {
         return Ok(());
     }
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         "foreign_host",
         format!(
-            "The `Host` header is `{name}`; without tokens only `localhost` and IP addresses are served, so that web \
-             pages cannot reach this API. Use `http://localhost:PORT`, or configure `[admin] tokens`."
+            "The `Host` header is `{name}`; only `localhost`, IP addresses and the names in `[admin] hosts` are served, so that \
+             web pages cannot reach this API. Use `http://localhost:PORT`, or add the name there."
         ),
     ))
 }
@@ -210,33 +294,46 @@ fn says_where_from(headers: &HeaderMap) -> bool {
     headers.contains_key("origin") || headers.contains_key("sec-fetch-site")
 }
 
-/// Lets a request through with its caller attached, or refuses it.
-pub(super) async fn check(
-    State(guard): State<std::sync::Arc<Guard>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    if OPEN_PATHS.contains(&request.uri().path()) {
+/// Where a request comes from. One that did not come by a connection of ours is nobody's.
+pub(super) fn peer_of(request: &Request) -> Peer {
+    request.extensions().get::<Peer>().copied().unwrap_or(Peer::Address([0, 0, 0, 0].into()))
+}
+
+/// Lets a request through with its caller attached, or refuses it; writes down what was refused.
+pub(super) async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let from = peer_of(&request);
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    let mut name = None;
+    let response = if OPEN_PATHS.contains(&request.uri().path()) {
         return next.run(request).await;
-    }
-    if request.uri().path() == SIGN_IN_PATH {
-        return match host_of(&request).and_then(|host| refuse_foreign_origin(&request, &host)) {
+    } else if request.uri().path() == SIGN_IN_PATH {
+        let named = |host: Authority| match guard.hosts.is_empty() {
+            true => Ok(host),
+            false => refuse_foreign_name(&host, &guard.hosts).map(|()| host),
+        };
+        let admitted =
+            host_of(&request).and_then(named).and_then(|host| refuse_foreign_origin(&request, &host));
+        match admitted {
             Ok(()) => next.run(request).await,
             Err(problem) => problem.into_response(),
-        };
-    }
-    let is_page = request.method().is_safe() && PAGES.contains(&request.uri().path());
-    match guard.admit(&request) {
-        Err(problem) if is_page && problem.is_unauthorized() => dashboard::sign_in_page(None),
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
         }
-        Err(problem) => {
-            tracing::debug!(method = %request.method(), path = request.uri().path(), ?problem, "admin API: refused");
-            problem.into_response()
+    } else {
+        let is_page = request.method().is_safe() && PAGES.contains(&request.uri().path());
+        match guard.admit(&request, from) {
+            Err(problem) if is_page && problem.is_unauthorized() => dashboard::sign_in_page(None),
+            Ok(caller) => {
+                name = Some(caller.name.clone());
+                request.extensions_mut().insert(caller);
+                next.run(request).await
+            }
+            Err(problem) => problem.into_response(),
         }
+    };
+    if let Some(Code(code)) = response.extensions().get().filter(|Code(code)| AUDITED.contains(code)) {
+        let status = response.status().as_u16();
+        guard.audit(Refusal { who: name, what: asked, code, status, from: from.to_string() });
     }
+    response
 }
 
 /// A caller that may set and end overrides, and send notices; holds the name.

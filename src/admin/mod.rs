@@ -6,6 +6,7 @@
 //!
 //! It shares nothing with the request path: when it is slow, full or under attack, traffic goes on.
 
+mod attempts;
 pub mod board;
 mod body;
 mod calls;
@@ -15,6 +16,7 @@ mod events;
 mod guard;
 pub mod openapi;
 mod problem;
+pub mod rehearsal;
 mod server;
 mod session;
 mod tls;
@@ -27,10 +29,14 @@ mod tests;
 
 pub use server::serve;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::{
     admin::board::{Board, Past, Preview},
+    admin::rehearsal::{Candidate, Rehearsal},
     admin::views::{
         Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
         Status,
@@ -67,7 +73,14 @@ pub trait Desk: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the override makes no sense or cannot be stored; then nothing has changed.
-    fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError>;
+    ///
+    /// With a `key`, one of the same author and key that still holds is given back in place of a second one.
+    fn add_override(
+        &self,
+        new: NewOverride,
+        author: &str,
+        key: Option<&str>,
+    ) -> Result<OverrideStatus, OverrideError>;
 
     /// What an override would do. Nothing is stored, nothing moves.
     ///
@@ -90,11 +103,17 @@ pub trait Desk: Send + Sync + 'static {
     /// The configuration in force, without secrets.
     fn config(&self) -> serde_json::Value;
 
-    /// Reads the configuration again and returns its generation.
+    /// Reads the configuration again and returns its generation. With `expected`, only while that generation is in force.
     ///
     /// # Errors
     /// When it has faults or needs a restart; then the running configuration stays.
-    fn reload(&self, author: &str) -> Result<u64, ReloadError>;
+    fn reload(&self, author: &str, expected: Option<u64>) -> Result<u64, ReloadError>;
+
+    /// What a reload would change; with a candidate, if that were in the files. Nothing is taken up.
+    ///
+    /// # Errors
+    /// When the configuration has faults, or was not read from a file.
+    fn rehearse_reload(&self, candidate: Option<Candidate>) -> Result<Rehearsal, ReloadError>;
 
     /// Everything that the dashboard shows.
     fn board(&self) -> Board;
@@ -108,15 +127,37 @@ pub trait Desk: Send + Sync + 'static {
     /// A number that changes whenever the dashboard shows something else. Answers at once.
     fn revisions(&self) -> watch::Receiver<u64>;
 
+    /// Writes down that something was refused. May leave out some of very many.
+    fn note_refusal(&self, refusal: Refusal);
+
     /// All metrics as text.
     fn metrics(&self) -> String;
+}
+
+/// A call that was refused, for the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who asked, where that is known.
+    pub who: Option<String>,
+    /// What was asked, `POST /v1/overrides`.
+    pub what: String,
+    /// Why it was refused, as a stable name.
+    pub code: &'static str,
+    /// What it was answered with.
+    pub status: u16,
+    /// Where it came from.
+    pub from: String,
 }
 
 /// How the API is served.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Who may call it. Empty: whoever reaches it, as `local`; only allowed on loopback.
-    pub tokens: Vec<Token>,
+    /// Who may call it, from now on whatever is put there. Empty: whoever reaches it, as `local`; only allowed on loopback.
+    pub tokens: Arc<ArcSwap<Vec<Token>>>,
+    /// Names by which it is reached beside `localhost` and IP addresses; others are refused, if there are any or no tokens.
+    pub hosts: Vec<String>,
+    /// A Unix socket on which it is served as well: whoever can open it is `local`.
+    pub socket: Option<Arc<std::os::unix::net::UnixListener>>,
     /// Certificate and key, as PEM files; with them, HTTPS only.
     pub tls: Option<Tls>,
 }

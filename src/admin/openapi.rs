@@ -33,10 +33,17 @@ struct Description;
 const OPEN: [&str; 3] = ["/livez", "/readyz", "/openapi.json"];
 
 /// What any call behind the guard may answer with.
-const REFUSALS: [(&str, &str); 5] = [
-    ("400", "The request cannot be read: `bad_host`, `bad_query`, `malformed_json`, `broken_body`"),
-    ("401", "A token is needed: `no_token`, `unknown_token`"),
+const REFUSALS: [(&str, &str); 6] = [
+    (
+        "400",
+        "The request cannot be read: `bad_host`, `bad_query`, `malformed_json`, `broken_body`, `bad_if_match`, `bad_idempotency_key`",
+    ),
+    ("401", "A token is needed: `no_token`, `unknown_token`, `expired_token`"),
     ("403", "It may not be done so: `role`, `foreign_host`, `foreign_origin`"),
+    (
+        "429",
+        "Too many wrong tokens came from this address; `Retry-After` says when to come again: `too_many_attempts`",
+    ),
     ("500", "A fault of Tradewind; its log has the cause: `internal`"),
     (
         "503",
@@ -49,7 +56,10 @@ const BODY_REFUSALS: [(&str, &str); 4] = [
     ("408", "The body took longer than 10 s: `slow_body`"),
     ("413", "The body is larger than 64 KiB: `body_too_large`"),
     ("415", "The body is not JSON: `unsupported_media_type`"),
-    ("422", "JSON, but not what can be done: `invalid_body`, `invalid_override`, `invalid_notice`"),
+    (
+        "422",
+        "JSON, but not what can be done: `invalid_body`, `invalid_override`, `invalid_notice`, `idempotency_key_reused`",
+    ),
 ];
 
 /// The description as JSON.

@@ -17,7 +17,12 @@ pub(super) struct Problem {
     /// Boxed because every fallible call carries the size of its error.
     faults: Option<Box<Value>>,
     challenge: Option<&'static str>,
+    retry_after: Option<u64>,
 }
+
+/// The code of a refusal, beside its answer: what the guard looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
 
 /// A refusal as it is sent (RFC 9457).
 #[derive(Serialize, utoipa::ToSchema)]
@@ -42,12 +47,17 @@ pub(super) struct Document<'a> {
 impl Problem {
     /// `code` is a stable name for programs, `detail` one sentence for people.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, code, detail: detail.into(), faults: None, challenge: None }
+        Problem { status, code, detail: detail.into(), faults: None, challenge: None, retry_after: None }
     }
 
     /// Whether nobody said who calls.
     pub(super) fn is_unauthorized(&self) -> bool {
         self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// The stable name for programs.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
     }
 
     /// The sentence for people.
@@ -73,6 +83,14 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// With the seconds after which it may be tried again.
+    pub(super) fn with_retry_after(mut self, seconds: u64) -> Problem {
+        self.retry_after = Some(seconds);
+        self
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let document = Document {
@@ -92,6 +110,10 @@ impl IntoResponse for Problem {
         if let Some(challenge) = self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        response.extensions_mut().insert(Code(self.code));
         response
     }
 }

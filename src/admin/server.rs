@@ -3,20 +3,30 @@
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Desk, Options, calls, events::Events, guard::Guard, tls};
+use super::{
+    Desk, Options, calls,
+    events::Events,
+    guard::{Guard, Peer},
+    tls,
+};
 
 /// Connections at a time. People, scrapers and probes need a few; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 512;
@@ -57,8 +67,9 @@ pub async fn serve(
     let listener = TcpListener::from_std(listener)?;
     let acceptor = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let (stop, stopped) = watch::channel(false);
-    let guard = Guard::new(options.tokens, options.tls.is_some());
+    let guard = Guard::new(options.tokens, options.hosts, options.tls.is_some(), desk.clone());
     let app = calls::router(desk, guard, Events::new(stopped.clone()));
+    let socket = options.socket.map(|socket| local_listener(&socket)).transpose()?;
 
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -66,9 +77,15 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, place) = accept(&listener, &places) => {
-                let connection = Connection { app: app.clone(), stopped: stopped.clone(), _place: place };
+            (stream, from, place) = accept(&listener, &places) => {
+                let from = Peer::Address(from.ip());
+                let connection = Connection { app: app.clone(), from, stopped: stopped.clone(), _place: place };
                 connections.spawn(connection.run(stream, acceptor.clone()));
+            }
+            (stream, place) = accept_local(socket.as_ref(), &places) => {
+                let (from, stopped) = (Peer::Socket, stopped.clone());
+                let connection = Connection { app: app.clone(), from, stopped, _place: place };
+                connections.spawn(connection.speak(stream));
             }
         }
         while connections.try_join_next().is_some() {}
@@ -85,7 +102,8 @@ pub async fn serve(
 
 /// The configuration refuses this too; here it is refused whatever came through there.
 fn refuse_exposed(local: SocketAddr, options: &Options) -> io::Result<()> {
-    if local.ip().to_canonical().is_loopback() || (!options.tokens.is_empty() && options.tls.is_some()) {
+    if local.ip().to_canonical().is_loopback() || (!options.tokens.load().is_empty() && options.tls.is_some())
+    {
         return Ok(());
     }
     Err(io::Error::new(
@@ -100,23 +118,51 @@ fn refuse_exposed(local: SocketAddr, options: &Options) -> io::Result<()> {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed, so a place always comes.
-    let place = places.clone().acquire_owned().await.ok();
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
     loop {
+        let place = place(places).await;
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
-            Err(error) => {
-                tracing::warn!(%error, "admin API: a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
+            Ok((stream, from)) => return (stream, from, place),
+            Err(error) => not_accepted(&error).await,
         }
     }
+}
+
+/// The same over the Unix socket; never, where there is none.
+async fn accept_local(
+    listener: Option<&UnixListener>,
+    places: &Arc<Semaphore>,
+) -> (UnixStream, Option<OwnedSemaphorePermit>) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        // Asked for once there is somebody: a place that is held by who waits would be one less for the others.
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place(places).await),
+            Err(error) => not_accepted(&error).await,
+        }
+    }
+}
+
+/// A place for a connection, once there is one. The semaphore is never closed, so one always comes.
+async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    places.clone().acquire_owned().await.ok()
+}
+
+async fn not_accepted(error: &io::Error) {
+    tracing::warn!(%error, "admin API: a connection could not be accepted");
+    tokio::time::sleep(ACCEPT_RETRY).await;
+}
+
+fn local_listener(socket: &std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    let socket = socket.try_clone()?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket)
 }
 
 /// One connection, and the place it takes.
 struct Connection {
     app: Router,
+    from: Peer,
     stopped: watch::Receiver<bool>,
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -140,11 +186,16 @@ impl Connection {
     }
 
     async fn speak(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let (app, from) = (TowerToHyperService::new(self.app), self.from);
+        let app = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(from);
+            app.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.app));
+            .serve_connection(TokioIo::new(stream), app);
         let mut connection = pin!(connection);
         tokio::select! {
             outcome = connection.as_mut() => return log_end(outcome),

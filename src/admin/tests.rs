@@ -232,7 +232,7 @@ async fn scripts_of_other_pages_change_nothing() {
 #[tokio::test]
 async fn each_role_may_do_its_part() {
     let desk = Arc::new(FakeDesk::default());
-    let server = start(desk.clone(), Options { tokens: tokens(), tls: None });
+    let server = start(desk.clone(), Options { tokens: tokens(), ..Options::default() });
     // What a viewer, an operator and an admin get.
     let table = [
         ("GET /metrics", "", [200, 200, 200]),
@@ -270,7 +270,7 @@ async fn each_role_may_do_its_part() {
 
 #[tokio::test]
 async fn only_the_very_token_opens() {
-    let server = start(Arc::default(), Options { tokens: tokens(), tls: None });
+    let server = start(Arc::default(), Options { tokens: tokens(), ..Options::default() });
     for header in ["authorization: Bearer viewer-secret", "authorization: bearer   viewer-secret"] {
         assert_eq!(ask(server.address, "GET /v1/status", &[header], "").await.status, 200, "{header}");
     }
@@ -394,7 +394,7 @@ async fn tls_is_spoken_where_it_is_configured() {
     let tls = Tls { cert: dir.path().join("tls.crt"), key: dir.path().join("tls.key") };
     std::fs::write(&tls.cert, made.cert.pem()).unwrap();
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
-    let server = start(Arc::default(), Options { tokens: tokens(), tls: Some(tls) });
+    let server = start(Arc::default(), Options { tokens: tokens(), tls: Some(tls), ..Options::default() });
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
@@ -423,7 +423,7 @@ async fn tls_is_spoken_where_it_is_configured() {
 
 #[tokio::test]
 async fn an_exposed_address_needs_tokens_and_tls() {
-    for options in [Options::default(), Options { tokens: tokens(), tls: None }] {
+    for options in [Options::default(), Options { tokens: tokens(), ..Options::default() }] {
         let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
         let error = serve(listener, options, Arc::new(FakeDesk::default()), async {}).await.unwrap_err();
         assert!(error.to_string().contains("needs tokens and TLS"), "{error}");
@@ -434,7 +434,7 @@ async fn an_exposed_address_needs_tokens_and_tls() {
 async fn files_that_are_no_certificate_are_named() {
     let missing = Tls { cert: "no-such.crt".into(), key: "no-such.key".into() };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let options = Options { tokens: tokens(), tls: Some(missing) };
+    let options = Options { tokens: tokens(), tls: Some(missing), ..Options::default() };
     let error = serve(listener, options, Arc::new(FakeDesk::default()), async {}).await.unwrap_err();
     assert!(error.to_string().starts_with("no-such.crt: expected a certificate in PEM"), "{error}");
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         BackendId, BindingCost, Cause, Decision, Ejected, Fallback, Health, InterruptionRate, Managed,
-        OverrideKind, PolicyId, Redundancy, RouteId, Share, Timestamp, UnitCost,
+        OverrideKind, PolicyId, Redundancy, RouteId, Share, Timestamp, TurningPoint, UnitCost,
     },
     signals::{
         load::LoadStatus,
@@ -165,6 +165,10 @@ pub struct Explanation {
     /// What the constraints that bind cost, dearest first; empty when none does, or when a cost that it takes is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub binding_costs: Vec<BindingCost>,
+    /// The prices of a node at which traffic would begin to move, the nearest to its present price first; empty where something other
+    /// than a price decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turning_points: Vec<TurningPoint>,
     /// The decision, field by field.
     pub decision: Decision,
     /// What each backend's cost is made of besides its prices.
@@ -268,6 +272,9 @@ pub enum OverrideError {
     /// What was asked for makes no sense: 422.
     #[error("{0}")]
     Invalid(String),
+    /// The key was used for another override: 422.
+    #[error("{0}")]
+    KeyReused(String),
     /// The state directory is full: 507.
     #[error("{0}")]
     NoSpace(String),
@@ -308,4 +315,7 @@ pub enum ReloadError {
     /// What changed cannot change while running: 409.
     #[error("{0}")]
     NeedsRestart(String),
+    /// Another configuration is in force than the caller has seen: 412.
+    #[error("{0}")]
+    NotAsSeen(String),
 }

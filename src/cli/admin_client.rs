@@ -14,7 +14,7 @@ use rustls::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::TlsConnector;
 
@@ -30,7 +30,7 @@ const TOKEN_VARIABLE: &str = "TRADEWIND_TOKEN";
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Admin API")]
 pub(super) struct AdminArgs {
-    /// Address of the admin API
+    /// Address of the admin API, or of its socket: unix:PATH
     #[arg(
         long,
         value_name = "URL",
@@ -58,7 +58,7 @@ pub(super) struct AdminArgs {
 }
 
 /// `"500ms"`, `"10s"`, `"2m"`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|span| Duration::try_from(span).ok())
@@ -79,6 +79,35 @@ pub(super) struct Answer {
 #[derive(Deserialize)]
 struct ProblemDocument {
     detail: String,
+    #[serde(default)]
+    faults: Vec<ProblemFault>,
+}
+
+/// A fault of the configuration, as `tradewind check` would say it.
+#[derive(Deserialize)]
+struct ProblemFault {
+    file: String,
+    line: usize,
+    column: usize,
+    severity: String,
+    message: String,
+    hint: Option<String>,
+}
+
+impl ProblemDocument {
+    /// The sentence, and a line for every fault.
+    fn in_words(&self) -> String {
+        let mut text = table::printable(&self.detail);
+        for fault in &self.faults {
+            let ProblemFault { file, line, column, severity, message, hint } = fault;
+            text +=
+                &format!("\n{}", table::printable(&format!("{file}:{line}:{column}: {severity}: {message}")));
+            text += &hint
+                .as_ref()
+                .map_or_else(String::new, |hint| format!("\n    hint: {}", table::printable(hint)));
+        }
+        text
+    }
 }
 
 impl AdminArgs {
@@ -142,7 +171,7 @@ impl AdminArgs {
             return Ok(Reply { value, body: answer.body });
         }
         let sentence = match serde_json::from_slice::<ProblemDocument>(&answer.body) {
-            Ok(problem) => table::printable(&problem.detail),
+            Ok(problem) => problem.in_words(),
             Err(_) => format!("{} answered {}: is it the admin API of Tradewind?", self.admin, answer.status),
         };
         let hint = match answer.status {
@@ -158,9 +187,14 @@ impl AdminArgs {
     }
 
     fn target(&self, path: &str) -> Result<Target, Failure> {
+        if let Some(socket) = self.admin.strip_prefix("unix:") {
+            let (host, authority) = ("localhost".to_owned(), "localhost".to_owned());
+            let socket = Some(PathBuf::from(socket));
+            return Ok(Target { tls: false, port: 0, authority, path: path.to_owned(), host, socket });
+        }
         let wrong = || {
             Failure::Input(format!(
-                "`{}` is not the address of an admin API: expected http://HOST:PORT or https://HOST:PORT",
+                "`{}` is not the address of an admin API: expected http://HOST:PORT, https://HOST:PORT or unix:PATH",
                 self.admin
             ))
         };
@@ -181,6 +215,7 @@ impl AdminArgs {
             authority: authority.to_string(),
             path: format!("{}{path}", uri.path().trim_end_matches('/')),
             host,
+            socket: None,
         })
     }
 
@@ -225,15 +260,26 @@ impl AdminArgs {
         body: Option<Vec<u8>>,
         token: Option<String>,
     ) -> Result<Answer, Failure> {
-        let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(|error| {
+        let unreachable = |error: std::io::Error| {
             Failure::Unreachable(format!(
                 "there is no connection to the admin API at {}: {error}. Is `tradewind run` up, and is this its \
                  `[admin] listen`? `--admin URL` or TRADEWIND_ADMIN names another address",
                 self.admin
             ))
-        })?;
+        };
         let request = request(target, method, body, token)
             .map_err(|error| Failure::Input(format!("the request cannot be written: {error}")))?;
+        let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Failure::Unreachable(format!(
+                "the connection to {} broke before the answer was complete: {error}",
+                self.admin
+            ))
+        };
+        if let Some(socket) = &target.socket {
+            let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+            return converse(stream, request).await.map_err(broken);
+        }
+        let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(unreachable)?;
         let answer = if target.tls {
             let name = ServerName::try_from(target.host.clone())
                 .map_err(|error| Failure::Input(format!("`{}`: {error}", target.host)))?;
@@ -249,12 +295,7 @@ impl AdminArgs {
         } else {
             converse(stream, request).await
         };
-        answer.map_err(|error| {
-            Failure::Unreachable(format!(
-                "the connection to {} broke before the answer was complete: {error}",
-                self.admin
-            ))
-        })
+        answer.map_err(broken)
     }
 
     fn tls_config(&self) -> Result<ClientConfig, Failure> {
@@ -305,10 +346,18 @@ impl<T> Reply<T> {
             .and_then(|value| serde_json::to_string_pretty(&value));
         format!("{}\n", pretty.unwrap_or_else(|_| String::from_utf8_lossy(&self.body).into_owned()))
     }
+
+    /// The same on one line.
+    pub(super) fn json_line(&self) -> String {
+        let value = serde_json::from_slice::<serde_json::Value>(&self.body).unwrap_or_default();
+        format!("{value}\n")
+    }
 }
 
 /// Where a call goes.
 struct Target {
+    /// In place of host and port.
+    socket: Option<PathBuf>,
     tls: bool,
     host: String,
     port: u16,
@@ -378,6 +427,13 @@ pub(super) fn segment(name: &str) -> String {
         }
     }
     out
+}
+
+/// A path with those parameters that have a value.
+pub(super) fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let given = parameters.iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+    let pairs: Vec<String> = given.map(|(name, value)| format!("{name}={}", segment(value))).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
 }
 
 #[cfg(test)]

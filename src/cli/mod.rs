@@ -2,8 +2,12 @@
 
 mod admin_client;
 mod check;
+mod completions;
+mod config;
+mod decisions;
 mod demo;
 mod explain;
+mod init;
 mod key;
 mod notice;
 mod overrides;
@@ -31,6 +35,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a commented configuration to start from.
+    Init(init::Args),
     /// Serve.
     Run(run::Args),
     /// Show the whole product on this machine, with nothing to set up.
@@ -53,10 +59,18 @@ enum Command {
     Status(status::Args),
     /// Why a route's traffic goes where it goes.
     Explain(explain::Args),
+    /// What was decided and why, and what else happened; `--follow` what comes.
+    Decisions(decisions::Args),
     /// Drain, pin, cap or freeze for a while; list and end overrides.
     Override(overrides::Args),
     /// Say that nodes of a backend go away.
     Notice(notice::Args),
+    /// What configuration is in force, and what a reload would change.
+    Config(config::Args),
+    /// A script that completes commands and options in a shell.
+    Completions(completions::CompletionsArgs),
+    /// The manual page.
+    Man(completions::ManArgs),
     /// Make an API key for a tenant.
     Key(key::Args),
 }
@@ -74,6 +88,7 @@ impl Cli {
     /// Does what the command line asks for. Results go to standard output, everything else to standard error.
     pub async fn run(self) -> ExitCode {
         let done = match self.command {
+            Command::Init(args) => init::run(args).await,
             Command::Run(args) => run::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(args).await,
@@ -86,7 +101,11 @@ impl Cli {
             Command::Status(args) => status::run(args).await,
             Command::Explain(args) => explain::run(args).await,
             Command::Override(args) => overrides::run(args).await,
+            Command::Decisions(args) => decisions::run(args).await,
             Command::Notice(args) => notice::run(args).await,
+            Command::Config(args) => config::run(args).await,
+            Command::Completions(args) => completions::completions(args).await,
+            Command::Man(args) => completions::man(args).await,
             Command::Key(args) => key::run(args).await,
         };
         match done {

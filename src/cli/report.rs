@@ -1,5 +1,6 @@
 //! `tradewind report`: what was spent, saved and moved, from the journal. [`replay`](super::replay) reads the same.
 
+mod audit;
 mod text;
 
 use std::{
@@ -63,6 +64,10 @@ pub(super) struct Args {
     #[arg(long)]
     csv: bool,
 
+    /// Who changed what and what was refused, in place of the report; and whether the chain of these entries is whole
+    #[arg(long, conflicts_with_all = ["csv", "html"])]
+    audit: bool,
+
     /// Also write one page with plots, which needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -73,6 +78,9 @@ pub(super) struct Args {
 /// # Errors
 /// A wrong configuration or option, a journal that cannot be read, a page that cannot be written.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    if args.audit {
+        return audit::run(&args.source, args.json);
+    }
     let (since, until) = args.source.period(Timestamp::now())?;
     let mut gathering = Gathering::new(since, until, args.source.route.clone());
     let unfinished = args.source.each(|line| match line {
@@ -122,6 +130,7 @@ fn name(kind: EntryKind) -> &'static str {
         EntryKind::Notice => "notice",
         EntryKind::State => "state",
         EntryKind::Process => "process",
+        EntryKind::Audit => "audit",
     }
 }
 

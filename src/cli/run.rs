@@ -102,5 +102,5 @@ fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
 
 /// Reloads beside whatever else goes on; the outcome is in the log and in status.
 fn reload(control: Arc<Control>) {
-    drop(tokio::task::spawn_blocking(move || drop(control.reload("SIGHUP"))));
+    drop(tokio::task::spawn_blocking(move || drop(control.reload("SIGHUP", None))));
 }

@@ -1,12 +1,12 @@
 //! `tradewind status`: where traffic goes now, and how the backends are.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use http::Method;
 
 use super::{
     Failure,
-    admin_client::AdminArgs,
+    admin_client::{AdminArgs, duration},
     table::{self, Align, Cell, Ink, Table, UNKNOWN},
 };
 use crate::{
@@ -25,6 +25,10 @@ pub(super) struct Args {
     #[arg(long, conflicts_with = "json")]
     ready: bool,
 
+    /// Ask again and again, every 2 s or as often as told, until interrupted; a terminal is drawn over
+    #[arg(long, short, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration, conflicts_with_all = ["live", "ready"])]
+    watch: Option<Duration>,
+
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -37,10 +41,38 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if args.live || args.ready {
         return probe(&args.admin, if args.live { "/livez" } else { "/readyz" }).await;
     }
+    if let Some(interval) = args.watch {
+        return watch(&args.admin, interval).await;
+    }
     let reply = args.admin.call::<Status>(Method::GET, "/v1/status").await?;
     let text = if args.admin.json { reply.json() } else { render(&reply.value, Ink::of_stdout()) };
     table::print(&text);
     Ok(())
+}
+
+/// Shows it again and again: in place on a terminal, one after another elsewhere, as JSON one object a line. A service that is
+/// away is waited for.
+async fn watch(admin: &AdminArgs, interval: Duration) -> Result<(), Failure> {
+    let ink = Ink::of_stdout();
+    let in_place = !admin.json && table::can_redraw();
+    loop {
+        let text = match admin.call::<Status>(Method::GET, "/v1/status").await {
+            Ok(reply) if admin.json => reply.json_line(),
+            Ok(reply) => render(&reply.value, ink),
+            Err(Failure::Unreachable(why)) if !admin.json => format!("{}\n", ink.bad(&why)),
+            Err(Failure::Unreachable(why)) => {
+                eprintln!("{why}");
+                String::new()
+            }
+            Err(refused) => return Err(refused),
+        };
+        table::print(&match in_place {
+            true => table::redrawn(&text),
+            false if admin.json => text,
+            false => format!("{text}\n"),
+        });
+        tokio::time::sleep(interval).await;
+    }
 }
 
 async fn probe(admin: &AdminArgs, path: &str) -> Result<(), Failure> {

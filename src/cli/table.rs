@@ -143,6 +143,17 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Whether standard output is a terminal that can be drawn over.
+pub(super) fn can_redraw() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    !dumb && std::io::stdout().is_terminal()
+}
+
+/// A text that takes the place of all that is on the terminal, without clearing it first: nothing flickers.
+pub(super) fn redrawn(text: &str) -> String {
+    format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+}
+
 /// Writes to standard output. That a reader such as `head` has seen enough is no fault.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();

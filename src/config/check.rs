@@ -2,6 +2,7 @@
 //! fit, keeps what does, and remembers where each key was.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     ops::Range,
 };
@@ -14,7 +15,8 @@ use toml::{
 
 use super::{
     faults::{Collector, Severity},
-    leaf,
+    leaf, merge,
+    sources::Sources,
 };
 use crate::model::id::NAME_LEN_MAX;
 
@@ -33,10 +35,18 @@ pub(super) struct Checked {
     pub(super) tainted: HashSet<KeyPath>,
 }
 
-/// Parses `text` and compares it with the schema. `None` when it is not TOML.
-pub(super) fn check(text: &str, schema: &Value, faults: &mut Collector<'_>) -> Option<Checked> {
-    let (document, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
+/// Parses what is written and compares it with the schema. `None` when some of it is not TOML.
+pub(super) fn check(sources: &Sources, schema: &Value, faults: &mut Collector<'_>) -> Option<Checked> {
+    let texts: Vec<Cow<'_, str>> = sources.list.iter().map(|source| sources.in_place(source)).collect();
+    let mut document = DeTable::new();
+    let mut is_toml = true;
+    for (source, text) in sources.list.iter().zip(&texts) {
+        if !source.variable.is_empty() {
+            merge::set(&mut document, source, text, sources.text_of(source), schema, faults);
+            continue;
+        }
+        let (file, errors) = DeTable::parse_recoverable(text);
+        is_toml &= errors.is_empty();
         let mut lines = HashSet::new();
         for error in errors {
             // What the parser finds later on a line follows from what it found first.
@@ -45,10 +55,13 @@ pub(super) fn check(text: &str, schema: &Value, faults: &mut Collector<'_>) -> O
                 faults.add(Severity::Error, Some(span), format!("not TOML: {}", error.message()), None);
             }
         }
+        merge::add_file(&mut document, file.into_inner(), schema, faults);
+    }
+    if !is_toml {
         return None;
     }
     let mut walk = Walk { schema, faults, checked: Checked::default(), path: Vec::new() };
-    let value = walk.table(schema, document.get_ref(), 0..0);
+    let value = walk.table(schema, &document, 0..0);
     let mut checked = walk.checked;
     checked.value = value.unwrap_or_default();
     Some(checked)
@@ -195,10 +208,7 @@ impl<'a> Walk<'a, '_> {
     }
 
     fn resolve(&self, schema: &'a Value) -> &'a Value {
-        let Some(target) = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) else {
-            return schema;
-        };
-        self.schema.pointer(target).unwrap_or(schema)
+        resolve(self.schema, schema)
     }
 
     fn error<T>(&mut self, span: Range<usize>, problem: String, hint: Option<String>) -> Option<T> {
@@ -207,6 +217,14 @@ impl<'a> Walk<'a, '_> {
         self.faults.add(Severity::Error, Some(span), message, hint);
         None
     }
+}
+
+/// What a schema refers to within `root`, or itself.
+pub(super) fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    let Some(target) = schema["$ref"].as_str().and_then(|target| target.strip_prefix('#')) else {
+        return schema;
+    };
+    root.pointer(target).unwrap_or(schema)
 }
 
 /// Whether a table may have this many keys.
@@ -378,8 +396,8 @@ pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>)
     (distance <= 1 + name.chars().count() / 4 && distance < candidate.chars().count()).then_some(candidate)
 }
 
-/// A path as it would be written in TOML.
-pub(super) fn dotted(path: &[String]) -> String {
+/// A path as it would be written in TOML; elements of arrays are `[0]`.
+pub fn dotted(path: &[String]) -> String {
     let mut text = String::new();
     for key in path {
         let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');

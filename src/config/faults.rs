@@ -1,14 +1,13 @@
 //! What is wrong with a configuration, and where.
 
-use std::{fmt, ops::Range, path::Path, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use serde::Serialize;
 
+use super::sources::{BYTE_ORDER_MARK, Source, Sources};
+
 /// Faults kept of one configuration. Nobody reads further, and the list travels in an HTTP response.
 const FAULTS_MAX: usize = 100;
-
-/// Editors do not show it at the start of a file, so it takes no column.
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// How bad a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,11 +22,11 @@ pub enum Severity {
 /// One thing that is wrong, in words for the operator. Never holds the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// The file, as it was named to [`super::load`].
+    /// The file, by the path that leads there from what was named to [`super::load`]; or a variable of the environment.
     pub file: Arc<str>,
-    /// Line, from 1; 0 when the file as a whole is at fault.
+    /// Line, from 1; 0 when the file as a whole is at fault, or a variable.
     pub line: usize,
-    /// Column in characters, from 1; 0 when the file as a whole is at fault.
+    /// Column in characters, from 1; 0 when there is no line.
     pub column: usize,
     /// What was found and what was expected.
     pub message: String,
@@ -80,12 +79,11 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Collects the faults of one file.
+/// Collects the faults of a configuration.
 pub(super) struct Collector<'a> {
-    file: Arc<str>,
-    text: &'a str,
-    /// Byte offset of the first byte of every line.
-    line_starts: Vec<usize>,
+    /// What was named to [`super::load`].
+    name: Arc<str>,
+    sources: &'a Sources,
     found: Vec<Finding>,
 }
 
@@ -98,15 +96,13 @@ struct Finding {
 }
 
 impl<'a> Collector<'a> {
-    pub(super) fn new(file: &Path, text: &'a str) -> Collector<'a> {
-        let line_starts =
-            std::iter::once(0).chain(text.match_indices('\n').map(|(newline, _)| newline + 1)).collect();
-        Collector { file: file.display().to_string().into(), text, line_starts, found: Vec::new() }
+    pub(super) fn new(name: &str, sources: &'a Sources) -> Collector<'a> {
+        Collector { name: name.into(), sources, found: Vec::new() }
     }
 
-    /// The text of the file.
+    /// The text of all files.
     pub(super) fn text(&self) -> &'a str {
-        self.text
+        &self.sources.text
     }
 
     /// Notes a fault at `span`, a range of bytes in the text; without it, in the file as a whole.
@@ -120,12 +116,25 @@ impl<'a> Collector<'a> {
         self.found.push(Finding { offset: span.map(|span| span.start), severity, message, hint });
     }
 
-    /// Line and column, from 1, of a byte in the text.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
-        let line = self.line_starts.partition_point(|start| *start <= offset);
-        let before = self.text.as_bytes().get(self.line_starts[line - 1]..offset).unwrap_or_default();
-        let chars = String::from_utf8_lossy(before);
-        (line, chars.chars().filter(|c| *c != BYTE_ORDER_MARK).count() + 1)
+    /// Where a byte of the text is, in words: the line, and of several files which.
+    pub(super) fn place(&self, offset: usize) -> String {
+        let (source, line, _) = self.position(offset);
+        match (source, line) {
+            (Some(source), 0) => source.name.to_string(),
+            (Some(source), line) if self.sources.list.len() > 1 => format!("{}:{line}", source.name),
+            (_, line) => format!("line {line}"),
+        }
+    }
+
+    /// The source of a byte in the text, and line and column, from 1, in it; of a variable they say nothing.
+    fn position(&self, offset: usize) -> (Option<&Source>, usize, usize) {
+        let source = self.sources.at(offset);
+        let Some(source) = source.filter(|source| source.variable.is_empty()) else { return (source, 0, 0) };
+        let before = self.sources.text.as_bytes().get(source.start..offset).unwrap_or_default();
+        let before = String::from_utf8_lossy(before);
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let column = line.chars().filter(|c| *c != BYTE_ORDER_MARK).count() + 1;
+        (Some(source), before.matches('\n').count() + 1, column)
     }
 
     /// Whether further faults would not be shown, so that finding words for them is not worth much.
@@ -147,8 +156,9 @@ impl<'a> Collector<'a> {
             found.truncate(FAULTS_MAX);
         }
         let faults = found.into_iter().map(|Finding { offset, severity, message, hint }| {
-            let (line, column) = offset.map_or((0, 0), |offset| self.position(offset));
-            Fault { file: self.file.clone(), line, column, message, hint, severity }
+            let (source, line, column) = offset.map_or((None, 0, 0), |offset| self.position(offset));
+            let file = source.map_or(&self.name, |source| &source.name).clone();
+            Fault { file, line, column, message, hint, severity }
         });
         Faults { faults: faults.collect(), omitted }
     }
@@ -158,9 +168,17 @@ impl<'a> Collector<'a> {
 mod tests {
     use super::*;
 
+    fn of(text: &str) -> Sources {
+        Sources::of_text("t.toml".as_ref(), text)
+    }
+
     #[test]
     fn columns_count_characters() {
-        let position = |text, offset| Collector::new(Path::new("t.toml"), text).position(offset);
+        let position = |text, offset| {
+            let sources = of(text);
+            let (_, line, column) = Collector::new("t.toml", &sources).position(offset);
+            (line, column)
+        };
         assert_eq!(position("a = 1\r\nü = x", 12), (2, 5));
         assert_eq!(position("", 0), (1, 1));
         assert_eq!(position("a\n", 2), (2, 1));
@@ -169,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_long_list_is_cut() {
-        let mut collector = Collector::new(Path::new("t.toml"), "");
+        let sources = of("");
+        let mut collector = Collector::new("t.toml", &sources);
         collector.add(Severity::Warning, None, "odd".into(), None);
         for _ in 0..FAULTS_MAX {
             collector.add(Severity::Error, None, "wrong".into(), None);

@@ -14,8 +14,11 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{schema::SecretRef, settings::Secret};
-use crate::model::{KeyPair, Timestamp};
+use super::{
+    schema::{SecretRef, TokenRef},
+    settings::Secret,
+};
+use crate::model::{Digest, KeyPair, Timestamp};
 
 /// Largest certificate or key file: the bundle of every public root is a quarter of this.
 const PEM_LEN_MAX: u64 = 1 << 20;
@@ -114,6 +117,20 @@ pub(super) fn key_pair(file: &str, cert: &Path, key_file: &Path) -> Result<KeyPa
         key: key.secret_der().to_vec(),
         chain: chain.iter().map(|certificate| certificate.to_vec()).collect(),
     })
+}
+
+/// The digest of a token; `dir` is what a relative file is relative to.
+pub(super) fn token(source: &TokenRef, dir: &Path) -> Result<Digest, String> {
+    let TokenRef { env, file, sha256 } = source;
+    match sha256 {
+        Some(hex) => {
+            Digest::from_hex(hex).ok_or_else(|| "it is not a SHA-256: expected 64 hexadecimal digits".into())
+        }
+        None => {
+            let value = secret(&SecretRef { env: env.clone(), file: file.clone() }, dir)?;
+            Ok(Digest::of(value.expose().as_bytes()))
+        }
+    }
 }
 
 /// Reads a secret; `dir` is what a relative file is relative to.

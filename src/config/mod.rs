@@ -1,6 +1,6 @@
-//! The configuration: one TOML file, checked as a whole before anything of it is used.
+//! The configuration: a TOML file or several, checked as a whole before anything of it is used.
 //!
-//! A file goes through four steps: [`check`] parses it and compares its form with the JSON Schema that is derived from
+//! It goes through these steps: [`sources`] reads files and the environment, [`merge`] makes one document of them, [`check`] parses it and compares its form with the JSON Schema that is derived from
 //! [`schema`], [`leaf`] reads what is written as text (durations, shares, URLs), [`rules`] looks for what cannot work,
 //! and what is left are [`settings`]. Every step notes all [`faults`] that it finds, with line and column; whatever fits
 //! is passed on in spite of them, so that the next step can find more.
@@ -10,20 +10,25 @@ pub mod faults;
 mod files;
 mod leaf;
 mod literal;
+mod merge;
 mod rules;
 mod schema;
 pub mod settings;
+mod sources;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+pub use check::dotted;
 pub use faults::{Fault, Faults, Severity};
 pub use leaf::{parse_duration, parse_duration_within};
+use sources::{Sources, Unreadable};
+
 pub use settings::{
-    Access, Admin, Https, Listen, Location, Log, LogFormat, PriceSource, Prices, Replay, Role, Secret,
+    Access, Admin, Https, Listen, Location, Log, LogFormat, Otlp, PriceSource, Prices, Replay, Role, Secret,
     Settings, Tls, Token,
 };
 
-/// Largest file: ten thousand routes fit, and a wrong file named by accident is not read into memory.
+/// Largest file, and of several the sum: ten thousand routes fit, and a wrong file named by accident is not read into memory.
 const FILE_LEN_MAX: u64 = 1 << 20;
 
 /// A configuration that can be used.
@@ -35,25 +40,34 @@ pub struct Loaded {
     pub warnings: Vec<Fault>,
 }
 
-/// Reads the file and all files that it names, and checks everything.
+/// Reads the file, or all `*.toml` of a directory, and all files that they name, and checks everything. Variables of the
+/// environment replace what they say: `TRADEWIND__LISTEN__HTTP` is `listen.http`.
 ///
 /// # Errors
 /// All that is wrong, not just the first thing.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
-    let bytes = files::read(path, FILE_LEN_MAX).map_err(|problem| {
-        let mut faults = faults::Collector::new(path, "");
-        faults.add(Severity::Error, None, format!("cannot read the file: {problem}"), None);
-        faults.finish()
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid_len = error.utf8_error().valid_up_to();
-        let valid = String::from_utf8_lossy(&error.as_bytes()[..valid_len]);
-        let mut faults = faults::Collector::new(path, &valid);
-        let hint = Some("save the file as UTF-8".into());
-        faults.add(Severity::Error, Some(valid_len..valid_len), "this byte is not UTF-8".into(), hint);
-        faults.finish()
-    })?;
-    parse(&text, path)
+    parse_with_environment(Sources::read(path, FILE_LEN_MAX).map_err(unreadable)?, path)
+}
+
+/// As [`load`], as if these files, by name and text, were what is at `path`.
+///
+/// # Errors
+/// All that is wrong, not just the first thing.
+pub fn load_instead(files: &[(String, String)], path: &Path) -> Result<Loaded, Faults> {
+    parse_with_environment(Sources::of_texts(files), path)
+}
+
+fn parse_with_environment(mut sources: Sources, path: &Path) -> Result<Loaded, Faults> {
+    // Names and values that are not UTF-8 are none of ours.
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
+    sources.add_variables(variables);
+    parse_sources(&sources, path)
+}
+
+/// The files that [`load`] reads first: the one at `path`, or those in the directory.
+pub fn files_at(path: &Path) -> Vec<PathBuf> {
+    if path.is_dir() { sources::in_directory(path).unwrap_or_default() } else { vec![path.to_owned()] }
 }
 
 /// Checks a text as if it had been read from `path`: faults name it, and relative paths start at its directory.
@@ -61,9 +75,21 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 /// # Errors
 /// All that is wrong, not just the first thing.
 pub fn parse(text: &str, path: &Path) -> Result<Loaded, Faults> {
-    let mut faults = faults::Collector::new(path, text);
-    let dir = path.parent().unwrap_or(Path::new(""));
-    let settings = check::check(text, &json_schema(), &mut faults).and_then(|checked| {
+    parse_sources(&Sources::of_text(path, text), path)
+}
+
+fn unreadable(Unreadable { name, valid, problem, hint }: Unreadable) -> Faults {
+    let span = valid.as_ref().map(|valid| valid.len()..valid.len());
+    let sources = Sources::of_text(name.as_ref(), valid.as_deref().unwrap_or_default());
+    let mut faults = faults::Collector::new(&name, &sources);
+    faults.add(Severity::Error, span, problem, hint);
+    faults.finish()
+}
+
+fn parse_sources(sources: &Sources, path: &Path) -> Result<Loaded, Faults> {
+    let mut faults = faults::Collector::new(&path.display().to_string(), sources);
+    let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    let settings = check::check(sources, &json_schema(), &mut faults).and_then(|checked| {
         // The check is the schema's, this is serde's: where they differ, the file must not be accepted.
         match serde_json::from_value(checked.value.clone()) {
             Ok(document) => Some(rules::settings(document, &checked, dir, &mut faults)),

@@ -20,8 +20,8 @@ use super::{
     faults::{Collector, Severity},
     files::{self, BadPair},
     leaf::{Text, show_duration},
-    schema::{self, Document},
-    settings::{Access, Admin, Listen, Location, Log, Secret, Settings, Tls, Token},
+    schema::{self, Document, TokenRef},
+    settings::{Access, Admin, Listen, Location, Log, Otlp, Secret, Settings, Tls, Token},
 };
 use crate::model::{KeyPair, PolicyId, Share, Timestamp};
 
@@ -49,6 +49,7 @@ pub(super) fn settings(
     let tick = document.control.tick.0;
     rules.within(&["control", "tick"], tick, Duration::from_millis(50)..=Duration::from_secs(60));
     let log = rules.log(&document.log);
+    let otlp = document.telemetry.otlp.as_ref().map(|otlp| rules.otlp(otlp));
     let policies = rules.policies(&document);
     let conditions = rules.conditions(&document);
     let backends = document
@@ -73,6 +74,7 @@ pub(super) fn settings(
         location,
         tick,
         log,
+        otlp,
         backends,
         routes,
         tenants,
@@ -144,7 +146,29 @@ impl Rules<'_, '_> {
             self.error(&["admin", "listen"], message, Some(hint.into()));
         }
         let tokens = self.tokens(&admin.tokens);
-        Admin { listen: addr, tls, tokens }
+        for (index, host) in admin.hosts.iter().enumerate() {
+            let is_name =
+                !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            if !is_name {
+                let hint = "write the name alone, without scheme and port: \"tradewind.example.com\"";
+                let message = "it is not the name of a host".to_owned();
+                self.error(&["admin", "hosts", &format!("[{index}]")], message, Some(hint.into()));
+            }
+        }
+        let hosts = admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let socket = admin.socket.as_ref().map(|path| self.dir.join(path));
+        Admin { listen: addr, tls, hosts, socket, tokens }
+    }
+
+    fn otlp(&mut self, written: &schema::Otlp) -> Otlp {
+        let mut headers = Vec::new();
+        for (name, source) in written.headers.iter().flat_map(|headers| &headers.0) {
+            match files::secret(source, self.dir) {
+                Ok(value) => headers.push((name.0.clone(), value)),
+                Err(problem) => self.error(&["telemetry", "otlp", "headers", &name.0], problem, None),
+            }
+        }
+        Otlp { endpoint: written.endpoint.0.0.clone(), sample: written.sample.0, headers }
     }
 
     fn tokens(&mut self, written: &[schema::Token]) -> Vec<Token> {
@@ -157,12 +181,27 @@ impl Rules<'_, '_> {
                 self.error(&[&path[..], &["name"]].concat(), message, Some(hint.into()));
             }
             let at_value = [&path[..], &["value"]].concat();
-            let Some(secret) = self.secret(&at_value, &token.value) else { continue };
-            if let Some(other) = tokens.iter().find(|other| other.secret.expose() == secret.expose()) {
-                let message = format!("the value is that of the token `{}` too", other.name);
-                self.error(&at_value, message, Some("give each token a value of its own".into()));
+            let hint = match &token.value {
+                TokenRef { sha256: Some(_), .. } => {
+                    "write what this prints: printf %s \"$TOKEN\" | sha256sum"
+                }
+                TokenRef { file: Some(file), .. } if !self.dir.join(file).exists() => PATH_HINT,
+                TokenRef { file: Some(_), .. } => {
+                    "the file must hold the secret alone, on one line, readable for this user"
+                }
+                _ => "set it for the process, to the secret alone",
+            };
+            match files::token(&token.value, self.dir) {
+                Err(problem) => self.error(&at_value, problem, Some(hint.into())),
+                Ok(digest) => {
+                    if let Some(other) = tokens.iter().find(|other| other.digest == digest) {
+                        let message = format!("the value is that of the token `{}` too", other.name);
+                        self.error(&at_value, message, Some("give each token a value of its own".into()));
+                    }
+                    let expires = token.expires.as_ref().map(|at| at.0);
+                    tokens.push(Token { name: token.name.clone(), role: token.role, digest, expires });
+                }
             }
-            tokens.push(Token { name: token.name.clone(), role: token.role, secret });
         }
         tokens
     }

@@ -20,12 +20,12 @@ pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices
 pub(super) use tenant::{Authentication, Key, Tenant};
 
 use super::{
-    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, Text},
+    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, ServerUrl, Text},
     settings::{LogFormat, Role},
 };
 use crate::model::{
     BackendId, ClientLimits, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Priority, Ramp,
-    RetryOn, RetrySpec, RouteId, Share, TenantId,
+    RetryOn, RetrySpec, RouteId, Share, TenantId, Timestamp,
 };
 
 const fn seconds(seconds: u64) -> Text<Duration> {
@@ -55,6 +55,8 @@ pub(super) struct Document {
     pub(super) control: Control,
     /// What is logged, and how.
     pub(super) log: Log,
+    /// Where spans of requests are sent.
+    pub(super) telemetry: Telemetry,
     /// One table for each deployment of the model in a cluster.
     pub(super) backends: Named<BackendId, Backend>,
     /// One table for each class of requests.
@@ -214,6 +216,14 @@ pub(super) struct Admin {
     /// Its certificate; plain HTTP without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls>,
+    /// Names by which it is reached, beside `localhost` and IP addresses; others are refused then. Without any, every name is
+    /// served where there are tokens, and none where there are none.
+    #[schemars(length(max = 100))]
+    pub(super) hosts: Vec<String>,
+    /// A Unix socket on which it is served as well, for this user only (mode 0600): whoever can open it may do all, without a token.
+    #[schemars(length(min = 1))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) socket: Option<String>,
     /// Who may use it; without tokens, everyone who can connect.
     #[schemars(length(max = 100))]
     pub(super) tokens: Vec<Token>,
@@ -221,7 +231,13 @@ pub(super) struct Admin {
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { listen: Text(SocketAddr::from(([127, 0, 0, 1], 9901))), tls: None, tokens: Vec::new() }
+        Admin {
+            listen: Text(SocketAddr::from(([127, 0, 0, 1], 9901))),
+            tls: None,
+            hosts: Vec::new(),
+            socket: None,
+            tokens: Vec::new(),
+        }
     }
 }
 
@@ -246,8 +262,37 @@ pub(super) struct Token {
     pub(super) name: String,
     /// What it may do; each role may do all that the ones before it may.
     pub(super) role: Role,
-    /// Where its value is read from. Values are never written in this file.
-    pub(super) value: SecretRef,
+    /// Where its value is read from, or the SHA-256 of it. Values are never written in this file.
+    pub(super) value: TokenRef,
+    /// From when on it is refused; without, it is good until it is taken out of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) expires: Option<Text<Timestamp>>,
+}
+
+/// What a token is known by: `env`, `file` or `sha256`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1, "examples" = [{ "file": "PATH" }, { "sha256": "HEX" }]))]
+#[serde(deny_unknown_fields)]
+pub(super) struct TokenRef {
+    /// Name of an environment variable with its value.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) env: Option<String>,
+    /// A file with its value; a line end at its end is not part of it.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) file: Option<String>,
+    /// The SHA-256 of its value in 64 hexadecimal digits, as `printf %s "$TOKEN" | sha256sum` prints it. The value should have
+    /// 128 random bits or more: what can be guessed can be guessed from this.
+    #[schemars(length(min = 64, max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "beginning")]
+    pub(super) sha256: Option<String>,
+}
+
+/// What tells digests apart and does not give them away.
+fn beginning<S: serde::Serializer>(digest: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer
+        .serialize_str(&format!("{}...", digest.as_deref().and_then(|hex| hex.get(..8)).unwrap_or_default()))
 }
 
 /// Where a secret is read from: `env` or `file`.
@@ -330,6 +375,33 @@ impl Default for Access {
     fn default() -> Access {
         Access { file: None, sample: Text(Share::ONE) }
     }
+}
+
+/// Where spans of requests are sent.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Telemetry {
+    /// A collector that takes OTLP over HTTP; without it, there are no spans.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) otlp: Option<Otlp>,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Otlp {
+    /// Its address; `/v1/traces` is put behind it.
+    pub(super) endpoint: Text<ServerUrl>,
+    /// Part of the requests without a trace of their own that have a span. A client that sends `traceparent` decides for itself.
+    #[serde(default = "one_percent")]
+    pub(super) sample: Text<Share>,
+    /// Headers that the collector wants, such as an API key. Their values are read from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) headers: Option<Named<HeaderName, SecretRef>>,
+}
+
+fn one_percent() -> Text<Share> {
+    Text(Share::new(0.01).unwrap_or(Share::ZERO))
 }
 
 /// A class of requests.

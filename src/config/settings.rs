@@ -11,7 +11,9 @@ pub use crate::{
 
 use crate::{
     cost::fees::Fees,
-    model::{Backend, ClientLimits, Cloud, PolicyId, Route, Share, Tenant, TlsSpec, Trust},
+    model::{
+        Backend, ClientLimits, Cloud, Digest, PolicyId, Route, Share, Tenant, Timestamp, TlsSpec, Trust, Url,
+    },
     rules::RuleSet,
 };
 
@@ -34,6 +36,8 @@ pub struct Settings {
     pub tick: Duration,
     /// What is logged, and how.
     pub log: Log,
+    /// A collector of spans.
+    pub otlp: Option<Otlp>,
     /// Backends in the order of the file.
     pub backends: Vec<Arc<Backend>>,
     /// Routes in the order of the file. Routes of the same policy share it.
@@ -108,6 +112,10 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Its certificate; plain HTTP without.
     pub tls: Option<Tls>,
+    /// Names by which it is reached beside `localhost` and IP addresses, in lower case; see [`crate::admin::Options`].
+    pub hosts: Vec<String>,
+    /// A Unix socket on which it is served as well.
+    pub socket: Option<PathBuf>,
     /// Who may use it; without tokens everyone who can connect.
     pub tokens: Vec<Token>,
 }
@@ -128,8 +136,10 @@ pub struct Token {
     pub name: String,
     /// What it may do.
     pub role: Role,
-    /// What its bearer presents.
-    pub secret: Secret,
+    /// Of what its bearer presents.
+    pub digest: Digest,
+    /// From when on it is refused.
+    pub expires: Option<Timestamp>,
 }
 
 /// What a token may do. Each role may do all that the ones before it may.
@@ -144,6 +154,17 @@ pub enum Role {
     Operator,
     /// Reload the configuration.
     Admin,
+}
+
+/// A collector of OpenTelemetry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Otlp {
+    /// Its address; `/v1/traces` is put behind its path.
+    pub endpoint: Url,
+    /// Part of the requests without a trace of their own that have a span.
+    pub sample: Share,
+    /// Headers that it wants.
+    pub headers: Vec<(String, Secret)>,
 }
 
 /// What is logged, and how.

@@ -26,7 +26,7 @@ const MOVES_SECONDS: i64 = 24 * 3600;
 impl Control {
     pub(super) fn board_at(&self, now: Timestamp) -> Board {
         let status = self.status();
-        let explanations = status.routes.iter().filter_map(|route| self.explain(route.route.as_str()));
+        let explanations = status.routes.iter().filter_map(|route| self.explanation(route.route.as_str()));
         let explanations = explanations.collect();
         let trends = lock(&self.trends);
         let (moves, trends) =

@@ -338,14 +338,19 @@ pub(super) fn concerns(order: &Override, route: &Route) -> bool {
 }
 
 /// What is observed of a backend, whatever the route.
-struct Observed {
+pub(super) struct Observed {
     backend: Arc<Backend>,
     addresses: Arc<[SocketAddr]>,
-    template: BackendView,
+    /// Without what only a route knows.
+    pub(super) template: BackendView,
 }
 
 impl Observed {
-    fn all(settings: &Settings, signals: &Signals, now: Timestamp) -> HashMap<BackendId, Observed> {
+    pub(super) fn all(
+        settings: &Settings,
+        signals: &Signals,
+        now: Timestamp,
+    ) -> HashMap<BackendId, Observed> {
         let in_flight = signals.meters.in_flight_by_backend();
         let (book, notices) = (lock(&signals.book), lock(&signals.notices));
         settings
@@ -415,6 +420,7 @@ fn table(
                 route: route.clone(),
                 shares: verdicts.iter().map(|v| (place(&v.backend), v.share)).collect(),
                 failover: failover(picture).into_iter().map(|id| place(&id)).collect(),
+                decision: None,
             }
         })
         .collect();

@@ -5,11 +5,12 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::{Control, RoutePicture, lock, rules, shadow::Followed};
+use super::{Control, RoutePicture, audit::Change, lock, rules, shadow::Followed};
 use crate::{
     admin::{
-        Desk,
+        Desk, Refusal,
         board::{Board, Past, Preview},
+        rehearsal::{Candidate, Rehearsal},
         views::{
             BackendStatus, CostInputs, Explanation, LoadView, NewOverride, NoticeError, NoticeReceipt,
             OVERRIDE_REASON_LEN_MAX, OVERRIDE_TTL_MAX, OverrideError, OverrideStatus, ReloadError,
@@ -17,8 +18,8 @@ use crate::{
         },
     },
     config,
-    model::{BackendId, BackendView, Override, OverrideKind, RouteId, Share, Timestamp},
-    policy::{explain, shadow},
+    model::{BackendId, BackendView, Digest, Override, OverrideKind, RouteId, Share, Timestamp},
+    policy::{explain, shadow, turning},
     signals::{notices::NewNotice, prices::PriceReport},
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
     telemetry::metrics,
@@ -64,30 +65,11 @@ impl Desk for Control {
     }
 
     fn explain(&self, route: &str) -> Option<Explanation> {
-        let now = Timestamp::now();
+        let mut explanation = self.explanation(route)?;
         let picture = self.picture.load();
-        let RoutePicture { snapshot, decision, state, last_move, .. } =
-            picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
-        let routes = &self.active.load().settings.routes;
-        let configured = routes.iter().find(|r| r.id == snapshot.route);
-        // The longest part of it, and nobody shall wait for the prices meanwhile.
-        let binding_costs =
-            configured.map_or_else(Vec::new, |route| shadow::binding_costs(&route.policy, snapshot, state));
-        let book = lock(&self.signals.book);
-        Some(Explanation {
-            route: snapshot.route.clone(),
-            summary: explain::summary(decision),
-            what_would_change_it: explain::what_would_change_it(decision),
-            binding: explain::binding(decision),
-            binding_costs,
-            decision: decision.clone(),
-            inputs: snapshot.backends.iter().map(cost_inputs).collect(),
-            load: snapshot.backends.iter().filter_map(|view| self.load_of(view, now)).collect(),
-            response_bytes: crate::policy::site::response_bytes(snapshot),
-            tokens_per_request: configured.and_then(|route| route.tokens_per_request),
-            prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
-            last_move: last_move.clone(),
-        })
+        let of = picture.as_ref()?.routes.iter().find(|of| of.snapshot.route == explanation.route)?;
+        explanation.turning_points = turning::turning_points(&of.policy, &of.snapshot, &of.state);
+        Some(explanation)
     }
 
     fn journal(&self, query: &JournalQuery) -> Result<Vec<Value>, String> {
@@ -104,11 +86,17 @@ impl Desk for Control {
         self.overrides_at(Timestamp::now())
     }
 
-    fn add_override(&self, new: NewOverride, author: &str) -> Result<OverrideStatus, OverrideError> {
+    fn add_override(
+        &self,
+        new: NewOverride,
+        author: &str,
+        key: Option<&str>,
+    ) -> Result<OverrideStatus, OverrideError> {
         let now = Timestamp::now();
         let ttl = self.check(&new)?;
+        let _one_at_a_time = key.map(|_| lock(&self.giving));
         let item = Override {
-            id: self.overrides.unused_id(),
+            id: key.map_or_else(|| self.overrides.unused_id(), |key| id_of(author, key)),
             kind: new.kind,
             route: new.route,
             backend: new.backend,
@@ -118,8 +106,12 @@ impl Desk for Control {
             created_at: now,
             expires_at: now + ttl,
         };
+        let active = self.overrides.active(now);
+        if let Some(given) = active.iter().find(|o| key.is_some() && o.id == item.id) {
+            return given_before(given, &item, now);
+        }
         self.overrides.add(item.clone()).map_err(refused)?;
-        self.audit(now, "added", &item, author);
+        self.journal_override(now, "added", &item, author);
         self.turn(Timestamp::now());
         Ok(OverrideStatus { remaining_seconds: ttl.as_secs_f64(), item })
     }
@@ -131,7 +123,7 @@ impl Desk for Control {
     fn end_override(&self, id: &str, author: &str) -> Result<Option<Override>, OverrideError> {
         let now = Timestamp::now();
         let Some(ended) = self.overrides.end(id).map_err(refused)? else { return Ok(None) };
-        self.audit(now, "ended", &ended, author);
+        self.journal_override(now, "ended", &ended, author);
         self.turn(Timestamp::now());
         Ok(Some(ended))
     }
@@ -145,8 +137,12 @@ impl Desk for Control {
         json!({ "generation": active.generation, "config": active.settings.redacted_json() })
     }
 
-    fn reload(&self, author: &str) -> Result<u64, ReloadError> {
-        self.reload_as(author)
+    fn reload(&self, author: &str, expected: Option<u64>) -> Result<u64, ReloadError> {
+        self.reload_as(author, expected)
+    }
+
+    fn rehearse_reload(&self, candidate: Option<Candidate>) -> Result<Rehearsal, ReloadError> {
+        self.rehearse(candidate)
     }
 
     fn board(&self) -> Board {
@@ -159,6 +155,10 @@ impl Desk for Control {
 
     fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
+    }
+
+    fn note_refusal(&self, refusal: Refusal) {
+        self.audit_refusal(Timestamp::now(), &refusal);
     }
 
     fn metrics(&self) -> String {
@@ -202,6 +202,8 @@ impl Desk for Control {
             notices: lock(&self.intake).counts(),
             overrides: self.overrides.active(now),
             reload_failures: self.reload_failures.load(Relaxed),
+            spans: active.settings.otlp.as_ref().map(|_| self.spans.clone()),
+            reload_failing: self.config_error.load().is_some(),
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
             spent_usd: picture.as_ref().map(|p| p.spent_usd.clone()).unwrap_or_default(),
@@ -252,6 +254,27 @@ fn shadow_status(of: &Followed) -> Option<ShadowStatus> {
     })
 }
 
+/// The id of what an author gives by a key: the same key finds it again, also after a restart.
+fn id_of(author: &str, key: &str) -> String {
+    format!("ov-{}", &Digest::of(format!("{author}\n{key}").as_bytes()).hex()[..16])
+}
+
+/// What a request gets that was sent before, by its key.
+fn given_before(given: &Override, again: &Override, now: Timestamp) -> Result<OverrideStatus, OverrideError> {
+    let span = |of: &Override| of.expires_at.duration_since(of.created_at);
+    let terms = |of: &Override| {
+        (of.kind, of.route.clone(), of.backend.clone(), of.share, of.reason.clone(), span(of))
+    };
+    if terms(given) != terms(again) {
+        return Err(OverrideError::KeyReused(format!(
+            "The key was used for another override, `{}`, which still holds: use a new key for a new one.",
+            given.id
+        )));
+    }
+    let remaining_seconds = given.expires_at.duration_since(now).as_secs_f64();
+    Ok(OverrideStatus { item: given.clone(), remaining_seconds })
+}
+
 fn refused(error: StoreError) -> OverrideError {
     match error {
         StoreError::NoSpace { .. } => OverrideError::NoSpace(error.to_string()),
@@ -261,6 +284,35 @@ fn refused(error: StoreError) -> OverrideError {
 }
 
 impl Control {
+    /// All of it but the turning points, which take some hundred decisions to find.
+    pub(super) fn explanation(&self, route: &str) -> Option<Explanation> {
+        let now = Timestamp::now();
+        let picture = self.picture.load();
+        let RoutePicture { snapshot, decision, state, last_move, .. } =
+            picture.as_ref()?.routes.iter().find(|r| r.snapshot.route.as_str() == route)?;
+        let routes = &self.active.load().settings.routes;
+        let configured = routes.iter().find(|r| r.id == snapshot.route);
+        // The longest part of it, and nobody shall wait for the prices meanwhile.
+        let binding_costs =
+            configured.map_or_else(Vec::new, |route| shadow::binding_costs(&route.policy, snapshot, state));
+        let book = lock(&self.signals.book);
+        Some(Explanation {
+            route: snapshot.route.clone(),
+            summary: explain::summary(decision),
+            what_would_change_it: explain::what_would_change_it(decision),
+            binding: explain::binding(decision),
+            binding_costs,
+            turning_points: Vec::new(),
+            decision: decision.clone(),
+            inputs: snapshot.backends.iter().map(cost_inputs).collect(),
+            load: snapshot.backends.iter().filter_map(|view| self.load_of(view, now)).collect(),
+            response_bytes: crate::policy::site::response_bytes(snapshot),
+            tokens_per_request: configured.and_then(|route| route.tokens_per_request),
+            prices: snapshot.backends.iter().flat_map(|view| book.report(&view.backend, now)).collect(),
+            last_move: last_move.clone(),
+        })
+    }
+
     fn route_status(&self, picture: &RoutePicture, now: Timestamp) -> RouteStatus {
         let RoutePicture { snapshot, decision, .. } = picture;
         let seconds = |d: Duration| d.as_secs_f64();
@@ -426,7 +478,7 @@ impl Control {
     }
 
     /// Writes down who changed what. The change itself is stored already: a journal that cannot be written does not undo it.
-    fn audit(&self, at: Timestamp, event: &str, item: &Override, author: &str) {
+    fn journal_override(&self, at: Timestamp, event: &str, item: &Override, author: &str) {
         tracing::info!(event, id = %item.id, kind = %item.kind, author, reason = %item.reason, "override");
         let entry = JournalEntry {
             at,
@@ -437,5 +489,9 @@ impl Control {
         if let Err(error) = self.journal.append_durable(&entry) {
             tracing::error!(%error, "the override holds, but its entry in the journal could not be written");
         }
+        let (before, after) =
+            if event == "ended" { (json!(item), Value::Null) } else { (Value::Null, json!(item)) };
+        let event = format!("override.{event}");
+        self.audit_change(at, Change { event: &event, author, before, after, why: &item.reason });
     }
 }

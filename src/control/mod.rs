@@ -4,10 +4,11 @@
 //! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
-//! remembers), `preview.rs` (what an override would do), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor) and `scribe.rs` (what is written to
+//! remembers), `preview.rs` (what an override would do), `rehearsal.rs` (what a reload would do), `audit.rs` (who changed what), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor) and `scribe.rs` (what is written to
 //! disk).
 
 mod accounts;
+mod audit;
 mod board;
 mod brain;
 mod desk;
@@ -15,6 +16,7 @@ pub mod handover;
 mod notices;
 mod preview;
 mod rates;
+mod rehearsal;
 mod reload;
 mod rules;
 mod savings;
@@ -39,7 +41,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     admin::board::Savings,
-    config::Settings,
+    config::{self, Settings},
     model::{
         Action, Backend, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable,
         Timestamp,
@@ -47,9 +49,11 @@ use crate::{
     policy::explain,
     proxy::{Common, Door, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
+    signals::traces::{SpanCounts, Tracer},
     store::{EntryKind, JournalEntry, Overrides},
-    telemetry::access::AccessLog,
+    telemetry::{access::AccessLog, otlp::Exporter},
 };
+use audit::Refusals;
 use brain::{Brain, RoutePicture, Signals, Turn};
 use notices::Intake;
 use reload::{Feed, Seen};
@@ -97,6 +101,15 @@ pub struct Control {
     access: Option<Arc<AccessLog>>,
     overrides: Arc<Overrides>,
     journal: Arc<crate::store::Journal>,
+    audit: crate::store::Audit,
+    refusals: Refusals,
+    /// Held while an override is given by a key, so that two with the same do not both find none.
+    giving: Mutex<()>,
+    /// What sends spans; `None` where nobody collects them.
+    exporter: Mutex<Option<Exporter>>,
+    spans: Arc<SpanCounts>,
+    /// Who may call the admin API now.
+    tokens: Arc<ArcSwap<Vec<config::Token>>>,
     scribe: Scribe,
     brain: Mutex<Brain>,
     picture: ArcSwapOption<Picture>,
@@ -150,11 +163,16 @@ impl Control {
             self.note(now, EntryKind::Override, None, json!({ "event": "expired", "override": ended }));
         }
         let in_force = self.overrides.active(now);
-        let turn = brain.turn(&active.settings, &self.signals, &in_force, active.generation, now);
+        let mut turn = brain.turn(&active.settings, &self.signals, &in_force, active.generation, now);
+        let tracer = self.tracer(&active.settings);
+        if tracer.is_some() {
+            self.name_decisions(&mut turn.table);
+        }
 
         let mut published = lock(&self.published);
         if *published != turn.table {
-            self.publisher.publish(&turn.table, common(&active.settings, &self.signals, self.access.clone()));
+            let common = common(&active.settings, &self.signals, self.access.clone(), tracer);
+            self.publisher.publish(&turn.table, common);
             published.clone_from(&turn.table);
         }
         drop(published);
@@ -180,6 +198,25 @@ impl Control {
         self.picture.store(Some(Arc::new(picture)));
         if self.shown.swap(shown, Relaxed) != shown {
             self.revision.send_modify(|revision| *revision += 1);
+        }
+    }
+
+    /// What makes spans by these settings: the one that does already, or a new one.
+    fn tracer(&self, settings: &Settings) -> Option<Arc<Tracer>> {
+        let mut exporter = lock(&self.exporter);
+        let as_before = exporter.as_ref().map(|exporter| &exporter.settings) == settings.otlp.as_ref();
+        if !as_before {
+            // The one before ends by itself once the last request that has it is done.
+            *exporter = settings.otlp.as_ref().map(|otlp| Exporter::start(otlp, self.spans.clone()));
+        }
+        exporter.as_ref().map(|exporter| exporter.tracer.clone())
+    }
+
+    /// Notes in the table which decision of the journal each route goes by: the last one that was told.
+    fn name_decisions(&self, table: &mut RoutingTable) {
+        let told = lock(&self.told);
+        for entry in &mut table.routes {
+            entry.decision = told.reasons.get(&entry.route.id).map(|(_, at)| *at);
         }
     }
 
@@ -334,7 +371,12 @@ impl Control {
 }
 
 /// What of the settings holds for requests of all routes.
-fn common(settings: &Settings, signals: &Signals, access: Option<Arc<AccessLog>>) -> Common {
+fn common(
+    settings: &Settings,
+    signals: &Signals,
+    access: Option<Arc<AccessLog>>,
+    tracer: Option<Arc<Tracer>>,
+) -> Common {
     let listen = &settings.listen;
     let defaults = Common::default();
     Common {
@@ -342,6 +384,7 @@ fn common(settings: &Settings, signals: &Signals, access: Option<Arc<AccessLog>>
         body_peek_max: listen.body_peek_max,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
         trust: listen.trust.clone(),
+        tracer,
         count_tokens: listen.count_tokens,
         credentials: signals.credentials.clone(),
         guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, &signals.meters))),

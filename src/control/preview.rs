@@ -1,4 +1,5 @@
-//! What an override would do, decided by the very code that would decide it, and stored nowhere.
+//! What an override would do, decided by the very code that would decide it, and stored nowhere; and how the step from one
+//! decision to another is told.
 
 use super::{Control, RoutePicture, brain::concerns, lock};
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
         views::{NewOverride, OverrideError},
     },
     cost,
-    model::{Decision, Override, Snapshot, Timestamp},
+    model::{BackendId, Decision, Override, Snapshot, Timestamp},
     policy::{self, explain, site::response_bytes},
 };
 
@@ -45,22 +46,46 @@ impl Control {
         let mut imposed = snapshot.clone();
         imposed.overrides.push(order.clone());
         let (next, _) = policy::decide(policy, &imposed, &state, now);
-        let backends = present.backends.iter().zip(&next.backends).map(|(before, after)| BackendPreview {
+        let present = Sides { snapshot, decision: present };
+        between(Some(present), Sides { snapshot: &imposed, decision: &next })
+    }
+}
+
+/// A decision and what it was made from.
+#[derive(Clone, Copy)]
+pub(super) struct Sides<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) decision: &'a Decision,
+}
+
+/// What the step from the decision in force, if there is one, to another one would do.
+pub(super) fn between(present: Option<Sides<'_>>, then: Sides<'_>) -> RoutePreview {
+    let next = then.decision;
+    let verdicts = present.map_or(&[][..], |present| &present.decision.backends);
+    let share = |id: &BackendId| verdicts.iter().find(|v| v.backend == *id).map_or(0.0, |v| v.share);
+    let mut backends: Vec<BackendPreview> = next
+        .backends
+        .iter()
+        .map(|after| BackendPreview {
             backend: after.backend.clone(),
-            share: before.share,
+            share: share(&after.backend),
             next_share: after.share,
             target_share: after.target,
-        });
-        RoutePreview {
-            route: snapshot.route.clone(),
-            summary: explain::summary(&next),
-            reason: next.reason.to_string(),
-            reason_code: next.reason.code().into(),
-            fallback: next.fallback,
-            backends: backends.collect(),
-            now_usd_per_hour: usd_per_hour(snapshot, present),
-            then_usd_per_hour: usd_per_hour(snapshot, &next),
-        }
+        })
+        .collect();
+    for left in verdicts.iter().filter(|v| !next.backends.iter().any(|after| after.backend == v.backend)) {
+        let (backend, share) = (left.backend.clone(), left.share);
+        backends.push(BackendPreview { backend, share, next_share: 0.0, target_share: 0.0 });
+    }
+    RoutePreview {
+        route: then.snapshot.route.clone(),
+        summary: explain::summary(next),
+        reason: next.reason.to_string(),
+        reason_code: next.reason.code().into(),
+        fallback: next.fallback,
+        backends,
+        now_usd_per_hour: present.and_then(|present| usd_per_hour(present.snapshot, present.decision)),
+        then_usd_per_hour: usd_per_hour(then.snapshot, next),
     }
 }
 

@@ -12,9 +12,9 @@ use std::{
 use serde_json::json;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle, time::timeout};
 
-use super::{Active, Control, lock};
+use super::{Active, Control, audit::Change, lock};
 use crate::{
-    admin::views::ReloadError,
+    admin::{rehearsal, views::ReloadError},
     config::{self, Https, Settings},
     model::{Cloud, Timestamp},
     signals::prices::{PriceFeed, PriceSettings, Want},
@@ -38,13 +38,18 @@ pub(super) struct Feed {
 impl Control {
     /// Reads the configuration file again and takes it up as a whole, or leaves everything as it is. Blocks; call it from a
     /// thread that may wait, within the runtime.
-    pub(super) fn reload_as(&self, author: &str) -> Result<u64, ReloadError> {
+    pub(super) fn reload_as(&self, author: &str, expected: Option<u64>) -> Result<u64, ReloadError> {
         let _one_at_a_time = lock(&self.reloading);
         let now = Timestamp::now();
+        let before = self.active.load().clone();
+        if let Some(seen) = expected.filter(|seen| *seen != before.generation) {
+            return Err(ReloadError::NotAsSeen(format!(
+                "configuration {} is in force, not {seen}, which was seen: look at it again first",
+                before.generation
+            )));
+        }
         // Before the files are read: a change after this is seen by the watch as a new one.
-        let active = self.active.load();
-        *lock(&self.seen) = Seen::of(self.config_path.iter().chain(&active.settings.watched));
-        drop(active);
+        *lock(&self.seen) = Seen::of(self.config_path.iter().chain(&before.settings.watched));
         // Whatever comes of the rest: whoever moved the file away waits for a new one.
         self.access.iter().for_each(|access| access.reopen());
         let outcome = self.load_and_take_up();
@@ -55,6 +60,7 @@ impl Control {
                 tracing::info!(generation, author, "the configuration was reloaded");
                 let body = json!({ "event": "reloaded", "author": author, "generation": generation });
                 self.note(now, EntryKind::Config, None, body);
+                self.audit_reload(now, author, &before);
             }
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
@@ -100,15 +106,42 @@ impl Control {
         self.door.update(&listen.limits, &listen.trust, listen.https.as_ref().map(|https| &https.tls))
     }
 
-    fn load_and_take_up(&self) -> Result<u64, ReloadError> {
-        let path = self.config_path.as_deref().ok_or_else(|| {
+    fn audit_reload(&self, now: Timestamp, author: &str, before: &Active) {
+        let active = self.active.load();
+        let changed = rehearsal::changes(&before.settings.redacted_json(), &active.settings.redacted_json());
+        self.audit_change(
+            now,
+            Change {
+                event: "config.reloaded",
+                author,
+                before: json!({ "generation": before.generation }),
+                after: json!({ "generation": active.generation, "changed": changed }),
+                why: "",
+            },
+        );
+    }
+
+    /// The file that a reload reads.
+    pub(super) fn config_file(&self) -> Result<&Path, ReloadError> {
+        self.config_path.as_deref().ok_or_else(|| {
             ReloadError::NeedsRestart(
                 "the configuration was not read from a file, so there is nothing to reload".into(),
             )
-        })?;
+        })
+    }
+
+    fn load_and_take_up(&self) -> Result<u64, ReloadError> {
+        let path = self.config_file()?;
         let loaded = config::load(path).map_err(ReloadError::Invalid)?;
         let active = self.active.load();
-        needs_restart(&active.settings, &loaded.settings, path)?;
+        let stuck = needs_restart(&active.settings, &loaded.settings);
+        if !stuck.is_empty() {
+            return Err(ReloadError::NeedsRestart(format!(
+                "{}: {} changed, which needs a restart; the rest was not taken up either",
+                path.display(),
+                stuck.join(", ")
+            )));
+        }
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
@@ -127,6 +160,7 @@ impl Control {
         let mut brain = lock(&self.brain);
         self.follow_prices(&settings);
         Handle::current().block_on(self.first_signals(&settings, NEW_SIGNALS_WAIT));
+        self.tokens.store(Arc::new(settings.admin.tokens.clone()));
         self.active.store(Arc::new(Active { settings, generation }));
         self.turn_with(&mut brain, Timestamp::now());
     }
@@ -182,27 +216,20 @@ impl Control {
     }
 }
 
-/// What is bound or opened at start cannot change under way.
-fn needs_restart(old: &Settings, new: &Settings, path: &Path) -> Result<(), ReloadError> {
+/// Keys that changed although what is bound or opened at start cannot change under way.
+pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let changed = [
         ("listen.http", old.listen.http != new.listen.http),
         ("listen.https", https_addr(old) != https_addr(new)),
         ("listen.threads", old.listen.threads != new.listen.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.tls", old.admin.tls != new.admin.tls),
-        ("admin.tokens", old.admin.tokens != new.admin.tokens),
+        ("admin.hosts", old.admin.hosts != new.admin.hosts),
+        ("admin.socket", old.admin.socket != new.admin.socket),
         ("state.dir", old.state_dir != new.state_dir),
         ("log", old.log != new.log),
     ];
-    let names: Vec<&str> = changed.iter().filter(|(_, changed)| *changed).map(|(name, _)| *name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(ReloadError::NeedsRestart(format!(
-        "{}: {} changed, which needs a restart; the rest was not taken up either",
-        path.display(),
-        names.join(", ")
-    )))
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
 fn https_addr(settings: &Settings) -> Option<SocketAddr> {
@@ -225,27 +252,29 @@ impl Seen {
         self.0.extend(new);
     }
 
-    /// Whether one of them is another one now. A file that is missing for a moment is being replaced.
-    pub(super) fn has_changed(&self) -> bool {
-        self.0.iter().any(|(path, mark)| {
-            let now = FileMark::of(path);
-            now.is_some() && now != *mark
-        })
+    /// All of them as they are now, if one is another one. A file that is missing for a moment is being replaced.
+    pub(super) fn changed(&self) -> Option<Vec<Option<FileMark>>> {
+        let now: Vec<Option<FileMark>> = self.0.iter().map(|(path, _)| FileMark::of(path)).collect();
+        let differs = |((_, seen), now): (&(PathBuf, Option<FileMark>), &Option<FileMark>)| {
+            now.is_some() && now != seen
+        };
+        self.0.iter().zip(&now).any(differs).then_some(now)
     }
 }
 
-/// What tells one content of a file from another without reading it.
+/// What tells one content of a file, or of the files of a directory, from another without reading them.
 #[derive(PartialEq)]
-struct FileMark {
-    modified: Option<SystemTime>,
-    len: u64,
-    inode: u64,
-}
+pub(super) struct FileMark(Vec<(PathBuf, Option<SystemTime>, u64, u64)>);
 
 impl FileMark {
-    /// `None` if there is no such file.
+    /// `None` if there is no such file, or no file in the directory.
     fn of(path: &Path) -> Option<FileMark> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(FileMark { modified: metadata.modified().ok(), len: metadata.len(), inode: metadata.ino() })
+        let mark = |path: PathBuf| {
+            // Through symbolic links: Kubernetes replaces what they lead to.
+            let metadata = std::fs::metadata(&path).ok()?;
+            Some((path, metadata.modified().ok(), metadata.len(), metadata.ino()))
+        };
+        let marks: Option<Vec<_>> = config::files_at(path).into_iter().map(mark).collect();
+        marks.filter(|marks| !marks.is_empty()).map(FileMark)
     }
 }

@@ -1,9 +1,15 @@
 //! Start-up and shutdown, top to bottom.
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::{DirBuilderExt, PermissionsExt},
+            net::{UnixListener as LocalListener, UnixStream as LocalStream},
+        },
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
     time::{Duration, Instant},
@@ -18,7 +24,9 @@ use tokio::{
 };
 
 use super::{
-    Active, Control, MEMORY_BLOB, PRICES_BLOB, TENANTS_BLOB, Told, board,
+    Active, Control, MEMORY_BLOB, PRICES_BLOB, TENANTS_BLOB, Told,
+    audit::Refusals,
+    board,
     brain::{Brain, Signals},
     handover::{self, LOCK, Other, Predecessor},
     lock,
@@ -30,12 +38,12 @@ use crate::{
     admin,
     config::Settings,
     model::{RoutingTable, Timestamp},
-    proxy::{Door, Front, FrontOptions, Publisher},
+    proxy::{Common, Door, Front, FrontOptions, Publisher},
     signals::{
         credentials::CredentialBoard, ejection::EjectionBoard, load::LoadBoard, prices::PriceBook,
         probes::ProbeBoard, resolve::Resolver, traffic::Meters,
     },
-    store::{Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
+    store::{Audit, Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
     telemetry::access::AccessLog,
 };
 
@@ -45,6 +53,9 @@ const FIRST_SIGNALS_WAIT: Duration = Duration::from_secs(3);
 
 /// How long a restart waits for its predecessor to let go of the state directory.
 const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
+
+/// How long the end of the process waits for a collector to take the last spans.
+const LAST_SPANS_WAIT: Duration = Duration::from_secs(2);
 
 /// How long the end of the process waits for the last lines of the access log.
 const ACCESS_FLUSH: Duration = Duration::from_secs(2);
@@ -65,6 +76,14 @@ pub enum StartError {
         address: SocketAddr,
         /// The key in the configuration.
         key: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The admin API's Unix socket cannot be opened.
+    #[error("cannot listen on {path} (admin.socket): {cause}; is its directory there, and another process using it?", path = path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
         /// What the system said.
         cause: io::Error,
     },
@@ -164,7 +183,7 @@ pub async fn start(
     let options = FrontOptions { http, https, door: control.door.clone(), threads };
     let front = Front::start(&control.publisher, options).map_err(StartError::Front)?;
 
-    let work = Work::start(&control, &sockets).map_err(StartError::Front)?;
+    let work = Work::start(&control, &sockets)?;
     let bell = bell(dir.path());
     if let Some(old) = predecessor {
         old.serving().await.map_err(StartError::Handover)?;
@@ -175,14 +194,21 @@ pub async fn start(
 }
 
 impl Work {
-    fn start(control: &Arc<Control>, sockets: &[(&'static str, TcpListener)]) -> io::Result<Work> {
+    /// # Errors
+    /// When the admin API cannot be reached. Nothing runs then.
+    fn start(control: &Arc<Control>, sockets: &[(&'static str, TcpListener)]) -> Result<Work, StartError> {
+        // Here, since a predecessor takes its own away when it has handed over.
+        let settings = control.active.load().settings.clone();
+        let local = settings.admin.socket.as_deref().map(bind_local).transpose()?.map(Arc::new);
+        let admin = sockets.last().map(|(_, socket)| socket.try_clone()).transpose();
+        let admin = admin.map_err(StartError::Front)?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = vec![
             tokio::spawn(turns(control.clone(), stopped.clone())),
             tokio::spawn(wakes(control.clone(), stopped.clone())),
         ];
-        if let Some((_, admin)) = sockets.last() {
-            tasks.push(tokio::spawn(serve_admin(control.clone(), admin.try_clone()?, stopped.clone())));
+        if let Some(admin) = admin {
+            tasks.push(tokio::spawn(serve_admin(control.clone(), admin, local, stopped.clone())));
         }
         if control.config_path.is_some() {
             tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
@@ -217,6 +243,7 @@ impl Running {
         if let Some(access) = &control.access {
             access.flush(ACCESS_FLUSH);
         }
+        control.send_spans().await;
         cut_off
     }
 
@@ -256,7 +283,7 @@ impl Running {
         match served {
             Ok(()) => self.handed_over = true,
             Err(_) => {
-                self.work = Work::start(&self.control, &self.sockets)?;
+                self.work = Work::start(&self.control, &self.sockets).map_err(io::Error::other)?;
                 self.bell = bell(self.dir.path());
                 self.control.note_start();
             }
@@ -294,8 +321,42 @@ fn bell(state_dir: &Path) -> Option<UnixListener> {
     bell.inspect_err(|error| tracing::warn!(%error, "this process cannot be upgraded without a stop")).ok()
 }
 
+impl Control {
+    /// Sends the spans that still wait. No request is under way any more.
+    async fn send_spans(&self) {
+        let Some(exporter) = lock(&self.exporter).take() else { return };
+        let task = exporter.task;
+        drop(exporter.tracer);
+        // The table has the other tracer.
+        self.publisher.publish(&RoutingTable::default(), Common::default());
+        if tokio::time::timeout(LAST_SPANS_WAIT, task).await.is_err() {
+            tracing::warn!("the collector did not take the last spans in time");
+        }
+    }
+}
+
 fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).map_err(|cause| StartError::Listen { address, key, cause })
+}
+
+/// Opens a Unix socket that only this user can open. Made in a directory of its own, so that there is no moment at which others
+/// can, and put in place as a whole, over one that a crash left.
+fn bind_local(path: &Path) -> Result<LocalListener, StartError> {
+    let failed = |cause: io::Error| StartError::Socket { path: path.to_owned(), cause };
+    if LocalStream::connect(path).is_ok() {
+        return Err(failed(io::ErrorKind::AddrInUse.into()));
+    }
+    let beside = path.with_file_name(format!(".tradewind-socket.{}", std::process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&beside).map_err(failed)?;
+    let made = beside.join("s");
+    let bound = LocalListener::bind(&made).and_then(|listener| {
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&made, path)?;
+        Ok(listener)
+    });
+    // Nothing of it is needed once the socket is where it belongs.
+    let _ = fs::remove_dir_all(&beside);
+    bound.map_err(failed)
 }
 
 fn cores() -> usize {
@@ -336,6 +397,7 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
     let tls = listen.https.as_ref().map(|https| &https.tls);
     let door = Door::new(meters.connections.clone(), &listen.limits, &listen.trust, tls);
     let door = Arc::new(door.map_err(StartError::Front)?);
+    let tokens = Arc::new(ArcSwap::from_pointee(settings.admin.tokens.clone()));
     if let Some(text) = read_blob(&*blobs, TENANTS_BLOB) {
         match serde_json::from_str(&text) {
             Ok(saved) => meters.restore_tenants(&saved),
@@ -362,6 +424,12 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
         access,
         overrides,
         journal: journal.clone(),
+        audit: Audit::open(journal.clone()),
+        refusals: Refusals::default(),
+        giving: Mutex::new(()),
+        exporter: Mutex::new(None),
+        spans: Arc::default(),
+        tokens,
         scribe,
         brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),
         picture: ArcSwapOption::empty(),
@@ -448,30 +516,50 @@ async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-async fn serve_admin(control: Arc<Control>, socket: TcpListener, mut stopped: watch::Receiver<bool>) {
+async fn serve_admin(
+    control: Arc<Control>,
+    listener: TcpListener,
+    socket: Option<Arc<LocalListener>>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let admin = &control.active.load().settings.admin;
-    let options = admin::Options { tokens: admin.tokens.clone(), tls: admin.tls.clone() };
+    let options = admin::Options {
+        tokens: control.tokens.clone(),
+        hosts: admin.hosts.clone(),
+        socket,
+        tls: admin.tls.clone(),
+    };
     let shutdown = async move {
         // An error means that the program is ending without having said so.
         let _ = stopped.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = admin::serve(socket, options, control.clone(), shutdown).await {
+    if let Err(error) = admin::serve(listener, options, control.clone(), shutdown).await {
         tracing::error!(%error, "the admin API has ended; traffic goes on");
+    }
+    if let Some(path) = &admin.socket {
+        // Nobody answers there any more.
+        let _ = fs::remove_file(path);
     }
 }
 
 /// Reloads when the configuration or a secret changes, also by a swapped symbolic link as Kubernetes does it.
 async fn watch_files(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
+    let mut before = None;
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(FILE_WATCH_INTERVAL) => {}
         }
-        if !lock(&control.seen).has_changed() {
+        // Certificate and key may be written one after the other: they fit once all have come to rest.
+        let changed = lock(&control.seen).changed();
+        let at_rest = changed.is_some() && changed == before;
+        before = changed;
+        if !at_rest {
             continue;
         }
         let reloading = control.clone();
-        let reloaded = tokio::task::spawn_blocking(move || reloading.reload_as("file watch").is_ok()).await;
+        let reloaded =
+            tokio::task::spawn_blocking(move || reloading.reload_as("file watch", None).is_ok()).await;
         if let Err(error) = reloaded {
             tracing::error!(%error, "a reload failed");
         }

@@ -111,6 +111,26 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// As JSON and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Unhealthy => "unhealthy",
+            Cause::Ejected => "ejected",
+            Cause::HealthUnknown => "health_unknown",
+            Cause::Unresolved => "unresolved",
+            Cause::OverSlo => "over_slo",
+            Cause::Capacity => "capacity",
+            Cause::Saturated => "saturated",
+            Cause::Leaving => "leaving",
+            Cause::Drained => "drained",
+            Cause::Capped => "capped",
+            Cause::PinnedElsewhere => "pinned_elsewhere",
+            Cause::Rule => "rule",
+            Cause::RuleCap => "rule_cap",
+            Cause::RuleUndecided => "rule_undecided",
+        }
+    }
+
     /// Whether a rule of the policy is the cause.
     pub fn is_rule(self) -> bool {
         matches!(self, Cause::Rule | Cause::RuleCap | Cause::RuleUndecided)

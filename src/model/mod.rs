@@ -20,6 +20,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod table;
 pub mod tenant;
+pub mod turning;
 pub mod units;
 pub mod words;
 
@@ -42,12 +43,13 @@ pub use route::{
     RouteMatch, Slo,
 };
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
-pub use secret::Secret;
+pub use secret::{Digest, Secret};
 pub use snapshot::{
     BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
 };
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
 pub use tenant::{Allowance, KeyHash, Tenant};
+pub use turning::TurningPoint;
 pub use units::{Ramp, Share, UsdPerHour};
 
 /// A point in time, UTC, with nanosecond resolution. Pure rooms receive it as an argument and never ask a clock.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{Backend, Route};
+use super::{Backend, Route, Timestamp};
 
 /// A backend as the request path needs it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct RouteEntry {
     pub shares: Vec<(usize, f64)>,
     /// Indices of the backends that a request may go to when its first choice cannot be reached, best first.
     pub failover: Vec<usize>,
+    /// When the last decision about it was made that is in the journal; `None` where nobody asks.
+    pub decision: Option<Timestamp>,
 }
 
 /// Everything the request path knows. Replaced as a whole, never changed.

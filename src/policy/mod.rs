@@ -9,7 +9,7 @@
 //! Read in this order: [`site`] (what each backend may get and what it costs), [`room`] (what it can take), `pressure` (what it
 //! reports of its limit), [`allocate`] (filling from the cheapest upward), [`threshold`] and [`break_even`] (whether to move),
 //! [`ramp`] (how fast), `redundancy` (what is kept ready for a loss), and this file (the order of it all). Beside it, [`shadow`]:
-//! what constraints cost.
+//! what constraints cost, and [`turning`]: at which prices it would move.
 
 pub mod allocate;
 pub mod break_even;
@@ -26,6 +26,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod threshold;
+pub mod turning;
 #[cfg(test)]
 pub(crate) mod worlds;
 

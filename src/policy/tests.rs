@@ -16,6 +16,8 @@ mod redundancy;
 mod rules;
 /// What constraints cost.
 mod shadow;
+/// At which prices it turns.
+mod turning;
 
 fn near(a: f64, b: f64) -> bool {
     (a - b).abs() < 1e-6

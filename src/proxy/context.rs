@@ -26,6 +26,7 @@ use crate::signals::{
     budget::RetryBudget,
     credentials::Shown,
     ledger::ModelLedger,
+    traces::Begun,
     traffic::{Meter, RetryReason},
 };
 
@@ -50,6 +51,8 @@ pub struct Context {
     pub(super) peeked: Option<Box<Peeked>>,
     /// The length of the body, if it is sent on with another one.
     pub(super) rewritten: Option<usize>,
+    /// Its span; on the heap, since few requests have one.
+    pub(super) span: Option<Box<Begun>>,
     /// What the requests for its model took; `None` if it asks for none, or its route names none.
     pub(super) model: Option<Arc<ModelLedger>>,
     /// Who asks, where that is known.
@@ -80,6 +83,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// How long the backend took to its first byte, if it came.
+    pub(super) fn first_byte(&self) -> Option<Duration> {
+        self.first_byte
+    }
+
     /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
     /// answers. A failure is often fast, and says nothing about how long an answer takes.
     pub(super) fn note_first_byte(&mut self) {
@@ -119,6 +127,7 @@ impl Context {
             refusal: None,
             peeked: None,
             rewritten: None,
+            span: None,
             model: None,
             guest: None,
             usage: None,

@@ -67,7 +67,9 @@ impl ProxyHttp for Handler {
             Refusal::BadRequest.answer(session, ctx.request_id(), Connection::Close).await?;
             return Ok(true);
         }
-        let (refusal, wait) = match ctx.receive(self.table.load_full(), session).await? {
+        let received = ctx.receive(self.table.load_full(), session).await?;
+        ctx.begin_span(session.req_header());
+        let (refusal, wait) = match received {
             Ok(()) if ctx.next_target().is_some() => return Ok(false),
             Ok(()) => (Refusal::NothingEligible, None),
             Err(refused) => refused,
@@ -114,6 +116,7 @@ impl ProxyHttp for Handler {
             request.insert_header(header::CONTENT_LENGTH, len)?;
         }
         ctx.rename_model(request)?;
+        ctx.pass_span(request)?;
         if let Some(target) = ctx.target() {
             if target.strips_credentials {
                 CREDENTIALS.iter().for_each(|name| drop(request.remove_header(name)));
@@ -310,6 +313,7 @@ impl ProxyHttp for Handler {
             bytes_received: session.as_ref().body_bytes_read() as u64,
             bytes_sent: session.as_ref().body_bytes_sent() as u64,
         };
+        ctx.end_span(session, &outcome);
         match (&ctx.attempt, ctx.lane()) {
             (Some(attempt), _) => attempt.meter.finish(&outcome),
             (None, Some(lane)) => lane.refused.finish(&outcome),

@@ -24,6 +24,7 @@ mod signing;
 mod strict;
 pub mod table;
 pub mod tenant;
+mod trace;
 pub mod usage;
 
 pub use door::Door;

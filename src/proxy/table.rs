@@ -27,13 +27,14 @@ use super::{
 use crate::{
     model::{
         Affinity, AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec,
-        ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Trust,
+        ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Timestamp, Trust,
     },
     signals::{
         budget::RetryBudget,
         credentials::{Badge, CredentialBoard},
         ledger::{ModelLedger, OTHER_MODELS},
         load::Tally,
+        traces::Tracer,
         traffic::{Meter, Meters},
     },
     telemetry::access::AccessLog,
@@ -134,6 +135,8 @@ pub struct Lane {
     pub silence_timeout: Option<Duration>,
     /// What keeps requests at one backend.
     pub affinity: Option<Affinity>,
+    /// The last journaled decision about it.
+    pub decision: Option<Timestamp>,
     /// Whether a backend wants requests that are signed, so that their bodies are read first.
     pub signs: bool,
     /// What requests took, by the models that the configuration names; `None` if it names none.
@@ -256,6 +259,8 @@ pub struct Common {
     pub model_header: HeaderName,
     /// Whose word is taken for whom a request is.
     pub trust: Trust,
+    /// Says which requests have a span; `None` where nobody collects them.
+    pub tracer: Option<Arc<Tracer>>,
     /// Whether answers are read for the tokens that they took.
     pub count_tokens: bool,
     /// What backends are shown of who Tradewind is.
@@ -273,6 +278,7 @@ impl Default for Common {
             body_peek_max: 1 << 20,
             model_header: HeaderName::from_static("x-model"),
             trust: Trust::default(),
+            tracer: None,
             count_tokens: true,
             credentials: Arc::default(),
             guests: None,
@@ -322,6 +328,7 @@ impl Table {
                     priority: entry.route.priority,
                     silence_timeout: entry.route.silence_timeout,
                     affinity: entry.route.affinity.clone(),
+                    decision: entry.decision,
                     aliases: (!entry.route.aliases.is_empty()).then(|| aliases.collect()),
                     models: Models::new(&entry.route, meters),
                     signs: entry.shares.iter().any(|(backend, _)| targets[*backend].signs().is_some()),

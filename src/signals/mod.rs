@@ -31,4 +31,5 @@ pub mod prices;
 pub mod probes;
 pub mod resolve;
 mod task;
+pub mod traces;
 pub mod traffic;

@@ -52,6 +52,8 @@ pub enum EntryKind {
     State,
     /// The process started or ended.
     Process,
+    /// Who changed what, or was refused: entries of a chain ([`super::audit`]).
+    Audit,
 }
 
 /// One line of the journal: `{"at": ..., "kind": ..., "route": ..., <fields of the body>}`.

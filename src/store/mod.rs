@@ -4,6 +4,7 @@
 //! [`overrides`] (acknowledged means durable) and [`journal`] (best effort, never in the way). Everything here blocks on
 //! the disk: call it from a thread that may wait. No clock: time is an argument.
 
+pub mod audit;
 pub mod error;
 pub mod journal;
 mod lines;
@@ -13,6 +14,7 @@ pub mod overrides;
 #[cfg(test)]
 mod full_disk;
 
+pub use audit::Audit;
 pub use error::StoreError;
 pub use journal::{EntryKind, Journal, JournalEntry, JournalLimits, JournalQuery};
 pub use local::LocalDir;

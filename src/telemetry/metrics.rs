@@ -1,6 +1,9 @@
 //! Metrics in the OpenMetrics text format, drawn up when they are asked for.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -22,6 +25,7 @@ use crate::{
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
+        traces::SpanCounts,
         traffic::{Histogram, Meter, MeterKey},
     },
 };
@@ -63,6 +67,10 @@ pub struct View {
     pub overrides: Arc<[Override]>,
     /// Reloads that were refused.
     pub reload_failures: u64,
+    /// What became of spans; `None` where there are none.
+    pub spans: Option<Arc<SpanCounts>>,
+    /// Whether the last one was.
+    pub reload_failing: bool,
     /// Journal entries that could not be written.
     pub journal_lost: u64,
     /// Seconds since the last decision.
@@ -151,6 +159,7 @@ impl Collector for View {
         self.encode_use(&mut encoder)?;
         self.encode_tenants(&mut encoder)?;
         self.encode_decisions(&mut encoder)?;
+        self.encode_objectives(&mut encoder)?;
         self.encode_load(&mut encoder)?;
         self.encode_prices(&mut encoder)?;
         self.encode_notices(&mut encoder)?;
@@ -434,6 +443,64 @@ impl View {
         Ok(())
     }
 
+    /// How the latency objectives are kept, and what keeps backends from serving.
+    fn encode_objectives(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+        let objectives: Vec<(&RouteId, Duration)> = self
+            .routes
+            .iter()
+            .filter_map(|(snapshot, _)| Some((&snapshot.route, snapshot.slo.ttft_p95?)))
+            .collect();
+        let help =
+            "Time to first byte that 95% of the route's requests are promised; absent without an objective";
+        let mut promised = family(encoder, "tradewind_slo_seconds", help, MetricType::Gauge)?;
+        for (route, limit) in &objectives {
+            promised.gauge(vec![("route", route.as_str())], limit.as_secs_f64())?;
+        }
+        let timed: Vec<(&RouteId, u64, u64)> = objectives
+            .into_iter()
+            .map(|(route, limit)| {
+                let own = self
+                    .meters
+                    .iter()
+                    .filter(|((of, backend), _)| of.as_ref() == Some(route) && backend.is_some());
+                let counts = own.map(|(_, meter)| meter.first_byte.later_than(limit));
+                let (late, all) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+                (route, late, all)
+            })
+            .collect();
+        let help = "Requests whose time to first byte counts for the objective; absent without one";
+        let mut requests = family(encoder, "tradewind_slo_requests", help, MetricType::Counter)?;
+        for (route, _, all) in &timed {
+            requests.counter(vec![("route", route.as_str())], *all)?;
+        }
+        let help = "Those of them that were later than the objective";
+        let mut late = family(encoder, "tradewind_slo_late", help, MetricType::Counter)?;
+        for (route, count, _) in &timed {
+            late.counter(vec![("route", route.as_str())], *count)?;
+        }
+        let help = "Backends of the route that may serve";
+        let mut eligible = family(encoder, "tradewind_route_eligible_backends", help, MetricType::Gauge)?;
+        for (snapshot, decision) in &self.routes {
+            let count = decision.backends.iter().filter(|verdict| verdict.eligible).count();
+            eligible.gauge(vec![("route", snapshot.route.as_str())], count as f64)?;
+        }
+        let help =
+            "1 for what keeps the backend from serving, or from serving more; absent while nothing does";
+        let mut limited = family(encoder, "tradewind_backend_limited", help, MetricType::Gauge)?;
+        for (snapshot, decision) in &self.routes {
+            for verdict in &decision.backends {
+                let Some(cause) = verdict.limited_by else { continue };
+                let labels = vec![
+                    ("route", snapshot.route.as_str()),
+                    ("backend", verdict.backend.as_str()),
+                    ("cause", cause.as_str()),
+                ];
+                limited.gauge(labels, 1.0)?;
+            }
+        }
+        Ok(())
+    }
+
     fn encode_load(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
         type Value = fn(&LoadStatus) -> Option<f64>;
         let gauges: [(&str, &str, Value); 4] = [
@@ -567,6 +634,30 @@ impl View {
             let count = self.overrides.iter().filter(|o| o.kind == kind).count();
             active.gauge(vec![("kind", kind.as_str())], count as f64)?;
         }
+        let help = "Time until the next override of the kind ends by itself; absent without one";
+        let mut ends = family(encoder, "tradewind_override_ends_seconds", help, MetricType::Gauge)?;
+        let now = crate::model::Timestamp::now();
+        for kind in OverrideKind::ALL {
+            let of_kind = self.overrides.iter().filter(|o| o.kind == kind);
+            let left = of_kind.map(|o| o.expires_at.duration_since(now).as_secs_f64().max(0.0));
+            if let Some(next) = left.min_by(f64::total_cmp) {
+                ends.gauge(vec![("kind", kind.as_str())], next)?;
+            }
+        }
+        let help = "Spans of requests that a collector took";
+        let mut exported = family(encoder, "tradewind_spans_exported", help, MetricType::Counter)?;
+        if let Some(spans) = &self.spans {
+            exported.counter(vec![], spans.exported.load(Relaxed))?;
+        }
+        let help = "Spans that were lost: their queue was full, or no collector took them";
+        let mut lost = family(encoder, "tradewind_spans_lost", help, MetricType::Counter)?;
+        if let Some(spans) = &self.spans {
+            lost.counter(vec![("reason", "queue")], spans.dropped.load(Relaxed))?;
+            lost.counter(vec![("reason", "export")], spans.failed.load(Relaxed))?;
+        }
+        let help = "1 if the last reload was refused: the file is not what is in force";
+        family(encoder, "tradewind_config_reload_failing", help, MetricType::Gauge)?
+            .gauge(vec![], f64::from(u8::from(self.reload_failing)))?;
         let help = "Reloads that were refused";
         family(encoder, "tradewind_config_reload_failures", help, MetricType::Counter)?
             .counter(vec![], self.reload_failures)?;

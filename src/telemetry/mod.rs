@@ -1,5 +1,6 @@
-//! Logs, the access log, and metrics.
+//! Logs, the access log, metrics and traces.
 
 pub mod access;
 pub mod logs;
 pub mod metrics;
+pub mod otlp;

@@ -28,8 +28,8 @@ use serde::Deserialize;
 use super::{
     body,
     calls::{App, Segment, blocking},
-    guard::{Caller, Operator},
-    problem::Problem,
+    guard::{Caller, Operator, peer_of},
+    problem::{Code, Problem},
     session,
 };
 use crate::model::{RouteId, Timestamp};
@@ -188,7 +188,7 @@ async fn add(
     let form: NewForm = body::read_form(request).await?;
     let desk = app.desk.clone();
     let outcome = match form.order() {
-        Ok(new) => blocking(move || desk.add_override(new, &operator.0)).await?.map_err(Problem::from),
+        Ok(new) => blocking(move || desk.add_override(new, &operator.0, None)).await?.map_err(Problem::from),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_override", why)),
     };
     match outcome {
@@ -212,10 +212,15 @@ struct SignIn {
 }
 
 async fn sign_in(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let from = peer_of(&request);
     let SignIn { token } = body::read_form(request).await?;
-    match app.guard.sign_in(&token) {
+    match app.guard.sign_in(&token, from) {
         Ok(cookie) => Ok(with_cookie(see("/"), Some(cookie))),
-        Err(problem) if problem.is_unauthorized() => Ok(sign_in_page(Some(problem.detail()))),
+        Err(problem) if problem.is_unauthorized() => {
+            let mut page = sign_in_page(Some(problem.detail()));
+            page.extensions_mut().insert(Code(problem.code()));
+            Ok(page)
+        }
         Err(problem) => Err(problem),
     }
 }

@@ -331,13 +331,13 @@ impl Rules<'_, '_> {
         };
         for condition in conditions {
             if let Some(first) = seen.get(&condition).filter(|first| *first != id) {
-                let line =
-                    self.at(&["routes", first.as_str()]).map_or(0, |span| self.faults.position(span.start).0);
+                let place = self.at(&["routes", first.as_str()]).map(|span| self.faults.place(span.start));
+                let place = place.unwrap_or_default();
                 let about = match condition.models.as_slice() {
                     [model] if matches.models.len() > 1 => format!(" for the model `{}`", model.show()),
                     _ => String::new(),
                 };
-                let message = format!("the route `{first}` (line {line}) matches the same requests{about}");
+                let message = format!("the route `{first}` ({place}) matches the same requests{about}");
                 let hint = "join the two, or give one of them a further condition";
                 return self.error(&["routes", id.as_str(), "match"], message, Some(hint.into()));
             }

@@ -13,7 +13,7 @@ set -eu
 # they show is that these very versions work. moto[server] would bring all its services, and what they need: more than
 # twice as much.
 PYTHON_PACKAGES="openai==3.54.0 moto[ec2]==5.2.5 flask==3.1.3 flask-cors==6.0.5 \
-    grpcio==1.85.3 tritonclient[grpc]==2.73.0 websockets==17.4 h2==4.4.1 schemathesis==4.32.5"
+    grpcio==1.85.3 tritonclient[grpc]==2.73.0 websockets==17.4 schemathesis==4.32.5"
 
 cd "$(dirname "$0")/.."
 # Right after rustup has finished, the shell that ran it does not have cargo on its PATH yet.
@@ -103,7 +103,7 @@ capable_python() {
 # The Python environment of the tests: built once for each version of what is in it, or the caller's own.
 python_environment() {
     if [ -n "${TRADEWIND_TEST_PYTHON:-}" ]; then
-        "$TRADEWIND_TEST_PYTHON" -c 'import grpc, h2, moto.server, openai, schemathesis, tritonclient.grpc, websockets' 2>/dev/null ||
+        "$TRADEWIND_TEST_PYTHON" -c 'import grpc, moto.server, openai, schemathesis, tritonclient.grpc, websockets' 2>/dev/null ||
             die "TRADEWIND_TEST_PYTHON is '$TRADEWIND_TEST_PYTHON', which lacks some of $PYTHON_PACKAGES: unset it, and an environment is made here."
         return
     fi

@@ -492,7 +492,7 @@ fn a_byte_order_mark_and_windows_line_ends_are_fine() {
         hint: add a table [routes.NAME]
     t.toml:1:1: error: unknown key `x`
         hint: known here: `listen`, `admin`, `state`, `prices`, `fees`, `location`, `control`, `log`, `telemetry`, `backends`, `routes`, `tenants`, `policies`
-    "#);
+    ");
 }
 
 #[test]

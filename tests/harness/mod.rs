@@ -19,7 +19,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -84,7 +87,7 @@ pub struct Tradewind {
 
 /// Everything that a process wrote to standard error so far.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<String>>);
+pub struct Log(Arc<Mutex<String>>, Arc<AtomicBool>);
 
 impl Log {
     fn follow(child: &mut Child) -> Log {
@@ -97,12 +100,18 @@ impl Log {
                 text.push_str(&line);
                 text.push('\n');
             }
+            copy.1.store(true, SeqCst);
         });
         log
     }
 
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
+    }
+
+    /// Whether nothing more will come.
+    fn is_complete(&self) -> bool {
+        self.1.load(SeqCst)
     }
 }
 
@@ -356,6 +365,8 @@ pub fn run_to_the_end(dir: &Path) -> (Option<i32>, String) {
 pub fn run_to_the_end_with(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     let (mut child, log) = spawn_with(dir, &[], more);
     let status = until("it ends", || child.try_wait().expect("its status can be asked for"));
+    // Its last words may still be on their way.
+    eventually("all that it said was read", || log.is_complete());
     (status.code(), log.text())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use divan::{Bencher, black_box, counter::BytesCount};
 use http::HeaderMap;
 use tradewind::{
-    model::{Allowance, KeyHash, Tenant},
+    model::{Allowance, Digest, Tenant},
     proxy::{
         tenant::Guests,
         usage::{Kind, Reader},
@@ -61,7 +61,7 @@ fn key(bencher: Bencher<'_, '_>, tenants: usize) {
     let of = |n: usize| format!("tw-{n:043}");
     let tenants: Vec<_> = (0..tenants)
         .map(|n| {
-            let keys = vec![KeyHash::of(of(n).as_bytes())];
+            let keys = vec![Digest::of(of(n).as_bytes())];
             let id = format!("t{n}").parse().expect("a name");
             let allowance = Allowance { requests_per_minute: Some(1 << 30), ..Allowance::default() };
             Arc::new(Tenant { id, keys, routes: Vec::new(), models: Vec::new(), allowance })

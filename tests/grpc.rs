@@ -38,6 +38,10 @@ fn refusals_are_said_in_grpc() {
     server.kill();
     harness::eventually("the backend is unhealthy", || tradewind.backend("grpc")["health"] == "unhealthy");
     python::passes(CLIENT, "refused", &[&tradewind.http.to_string()]);
+    for (route, code) in [("chat", 503), ("", 404)] {
+        let series = format!("tradewind_requests_total{{route=\"{route}\",backend=\"\",code=\"{code}\"}}");
+        assert_eq!(tradewind.metric(&series), Some(1.0), "{series}");
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn errors_and_broken_streams_of_a_backend_are_raised() {
 #[test]
 fn tenants_are_refused_as_the_api_refuses_and_tokens_are_those_that_the_client_sees() {
     let server = server();
-    let key = tradewind::model::KeyHash::of(b"sk-test");
+    let key = tradewind::model::Digest::of(b"sk-test");
     let routes = format!(
         "[routes.chat]\nmatch = {{ path = \"/v1/*\" }}\nbackends = [\"llm\"]\n[tenants.acme]\n\
          keys = [{{ sha256 = \"{key}\" }}]\nmodels = [\"trade-*\"]\nrequests_per_minute = 2"

@@ -10,7 +10,7 @@ use std::{
 
 use harness::{Answer, Backend, Config, Tradewind, eventually, http2};
 use serde_json::{Value, json};
-use tradewind::model::KeyHash;
+use tradewind::model::Digest;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const ACME: &str = "tw-canary-of-acme";
@@ -32,7 +32,7 @@ fn server() -> (Backend, Seen) {
 }
 
 fn tenants(acme: &str, zeta: &str) -> String {
-    let hash = |key: &str| KeyHash::of(key.as_bytes());
+    let hash = |key: &str| Digest::of(key.as_bytes());
     format!(
         "[tenants.acme]\nkeys = [{{ sha256 = \"{}\" }}]\n{acme}\n[tenants.zeta]\nkeys = [{{ sha256 = \"{}\" }}]\n{zeta}\n",
         hash(ACME),
@@ -216,7 +216,7 @@ fn keys_change_with_a_reload_and_limits_go_on() {
     let tradewind = Tradewind::start(&own);
     assert_eq!(chat(&tradewind, ACME).status, 200);
     let other = tenants("requests_per_minute = 2", "")
-        .replace(&KeyHash::of(ACME.as_bytes()).to_string(), &KeyHash::of(b"tw-another").to_string());
+        .replace(&Digest::of(ACME.as_bytes()).to_string(), &Digest::of(b"tw-another").to_string());
     config(&server, &other).write(tradewind.dir());
     eventually("the new key works", || chat(&tradewind, "tw-another").status == 200);
     assert_eq!(chat(&tradewind, ACME).status, 401);
@@ -269,7 +269,7 @@ fn a_key_that_the_command_makes_works() {
     assert_eq!(key(&["--hash"], &format!("{made}\n")).1.trim(), hash);
     assert_eq!(key(&["--hash"], "\n").0, Some(1));
     let json: Value = serde_json::from_str(&key(&["--json"], "").1).unwrap();
-    assert_eq!(json["sha256"], KeyHash::of(json["key"].as_str().unwrap().as_bytes()).to_string());
+    assert_eq!(json["sha256"], Digest::of(json["key"].as_str().unwrap().as_bytes()).to_string());
 
     let tenants = "[tenants.acme]\nkeys = [{ file = \"plain.key\" }, { file = \"hashed.key\" }]\n";
     let dir = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use rustls::crypto::ring;
 use serde_json::json;
 
 use super::Failure;
-use crate::model::KeyHash;
+use crate::model::Digest;
 
 /// Random bytes of a key: nobody guesses 256 bits.
 const KEY_BYTES: usize = 32;
@@ -38,7 +38,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Some(key) => key.clone(),
         None => read()?,
     };
-    let sha256 = KeyHash::of(key.as_bytes()).to_string();
+    let sha256 = Digest::of(key.as_bytes()).to_string();
     match (args.json, made) {
         (true, Some(key)) => println!("{}", json!({ "key": key, "sha256": sha256 })),
         (true, None) => println!("{}", json!({ "sha256": sha256 })),

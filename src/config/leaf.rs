@@ -16,7 +16,7 @@ pub(super) use web::{
 };
 
 use crate::model::{
-    BackendId, Endpoint, HostPattern, KeyHash, ModelPattern, Network, PathPattern, PolicyId, Ramp, RouteId,
+    BackendId, Digest, Endpoint, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Ramp, RouteId,
     Share, TenantId, Timestamp,
 };
 
@@ -194,7 +194,7 @@ formats!(
     ByteSize,
     HeaderName,
     HeaderValue,
-    KeyHash,
+    Digest,
     LogFilter
 );
 
@@ -383,7 +383,7 @@ macro_rules! name_leaf {
 }
 name_leaf!(BackendId, RouteId, PolicyId, TenantId);
 
-impl Leaf for KeyHash {
+impl Leaf for Digest {
     const FORMAT: &'static str = "tradewind-sha256";
     const EXAMPLES: &'static [&'static str] =
         &["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"];
@@ -395,7 +395,7 @@ impl Leaf for KeyHash {
                 text.chars().count()
             )
         };
-        KeyHash::from_hex(text).ok_or_else(wrong)
+        Digest::from_hex(text).ok_or_else(wrong)
     }
     fn show(&self) -> String {
         self.to_string()

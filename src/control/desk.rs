@@ -256,7 +256,7 @@ fn shadow_status(of: &Followed) -> Option<ShadowStatus> {
 
 /// The id of what an author gives by a key: the same key finds it again, also after a restart.
 fn id_of(author: &str, key: &str) -> String {
-    format!("ov-{}", &Digest::of(format!("{author}\n{key}").as_bytes()).hex()[..16])
+    format!("ov-{}", &Digest::of(format!("{author}\n{key}").as_bytes()).to_string()[..16])
 }
 
 /// What a request gets that was sent before, by its key.

@@ -48,7 +48,7 @@ pub use snapshot::{
     BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
 };
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
-pub use tenant::{Allowance, KeyHash, Tenant};
+pub use tenant::{Allowance, Tenant};
 pub use turning::TurningPoint;
 pub use units::{Ramp, Share, UsdPerHour};
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 /// Text that is never shown: neither `Debug` nor `Display` nor `Serialize` reveal it, only where it was read from.
 #[derive(Clone, PartialEq)]
@@ -41,45 +42,49 @@ impl Serialize for Secret {
     }
 }
 
-/// The SHA-256 of something secret: enough to recognise it, and nothing to sign in with.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The SHA-256 of something secret: enough to recognise it, and nothing to sign in with. What is secret has 128 random bits or more:
+/// nobody finds it by its digest, so no salt and no slow hash is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// The digest of a text.
+    /// The digest of some bytes.
     pub fn of(secret: &[u8]) -> Digest {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, secret).as_ref());
-        Digest(bytes)
+        Digest(Sha256::digest(secret).into())
     }
 
     /// From 64 hexadecimal digits; `None` if it is anything else.
     pub fn from_hex(text: &str) -> Option<Digest> {
         let digits = text.as_bytes();
-        if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        let mut bytes = [0; 32];
+        if digits.len() != 2 * bytes.len() {
             return None;
         }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+            let digit = |at: usize| char::from(pair[at]).to_digit(16);
+            *byte = (digit(0)? << 4 | digit(1)?) as u8;
         }
         Some(Digest(bytes))
     }
 
-    /// As 64 hexadecimal digits.
-    pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     /// The bytes, for a comparison in constant time.
-    pub fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
+/// As 64 hexadecimal digits.
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What tells it from others and does not give it away.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Digest(..)")
+        let [first, second, ..] = self.0;
+        write!(f, "Digest({first:02x}{second:02x}...)")
     }
 }
 
@@ -98,12 +103,15 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_those_of_sha256sum() {
-        let hex = "f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7";
-        assert_eq!(Digest::of(b"hunter2").hex(), hex);
-        assert_eq!(Digest::from_hex(hex), Some(Digest::of(b"hunter2")));
-        for bad in ["", "f5", &hex[1..], &hex.replace('f', "g")] {
-            assert_eq!(Digest::from_hex(bad), None, "{bad}");
+    fn digests_are_read_and_hardly_shown() {
+        // FIPS 180-2, appendix B.1.
+        let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let digest = Digest::of(b"abc");
+        assert_eq!((digest.to_string().as_str(), Digest::from_hex(text)), (text, Some(digest)));
+        assert_eq!(Digest::from_hex(&text.to_uppercase()), Some(digest));
+        for wrong in ["", "ab", &text[1..], &text.replace('b', "g"), &"\u{e4}".repeat(32)] {
+            assert_eq!(Digest::from_hex(wrong), None, "{wrong}");
         }
+        assert_eq!(format!("{digest:?}"), "Digest(ba78...)");
     }
 }

@@ -79,15 +79,11 @@ pub(super) struct Attempt {
     started: Instant,
     /// The backend itself answered with a server error.
     pub(super) failed: bool,
+    /// How long the backend took to its first byte, if it came.
     pub(super) first_byte: Option<Duration>,
 }
 
 impl Attempt {
-    /// How long the backend took to its first byte, if it came.
-    pub(super) fn first_byte(&self) -> Option<Duration> {
-        self.first_byte
-    }
-
     /// Notes the first byte when it comes, not when the answer has ended: a slow backend shows at once, however long its
     /// answers. A failure is often fast, and says nothing about how long an answer takes.
     pub(super) fn note_first_byte(&mut self) {

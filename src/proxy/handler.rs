@@ -301,8 +301,9 @@ impl ProxyHttp for Handler {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
+        // A refusal counts as what it is: calls of gRPC are told of it in an answer of 200.
         let code = match begun(session) {
-            Some(response) => response.status.as_u16(),
+            Some(response) => ctx.refusal.map_or(response.status.as_u16(), Refusal::status),
             None => CLIENT_LEFT,
         };
         let by_client = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);

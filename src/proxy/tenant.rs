@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::answers::Refusal;
 use crate::{
-    model::{KeyHash, ModelPattern, RouteId, Tenant},
+    model::{Digest, ModelPattern, RouteId, Tenant},
     signals::{
         allowance::{Denied, Spent, Standing, Usage},
         ledger::Tokens,
@@ -43,7 +43,7 @@ pub struct Guest {
 /// All tenants, by their keys.
 #[derive(Debug)]
 pub struct Guests {
-    by_key: AHashMap<KeyHash, Arc<Guest>>,
+    by_key: AHashMap<Digest, Arc<Guest>>,
 }
 
 impl Guests {
@@ -67,7 +67,7 @@ impl Guests {
     /// Found by the hash: how long that takes tells of the hash of a guess, which nobody can choose. The comparison that decides
     /// takes the same time for all.
     fn with_key(&self, key: &[u8]) -> Option<&Arc<Guest>> {
-        let hash = KeyHash::of(Some(key).filter(|key| key.len() <= KEY_LEN_MAX)?);
+        let hash = Digest::of(Some(key).filter(|key| key.len() <= KEY_LEN_MAX)?);
         let (known, guest) = self.by_key.get_key_value(&hash)?;
         bool::from(known.bytes().ct_eq(hash.bytes())).then_some(guest)
     }
@@ -163,7 +163,7 @@ mod tests {
     fn guests(key: &str, models: &[&str]) -> Guests {
         let tenant = Tenant {
             id: "acme".parse().unwrap(),
-            keys: vec![KeyHash::of(key.as_bytes())],
+            keys: vec![Digest::of(key.as_bytes())],
             routes: vec!["chat".parse().unwrap()],
             models: models.iter().map(|model| ModelPattern::Prefix((*model).into())).collect(),
             allowance: Allowance { requests_per_minute: Some(2), ..Allowance::default() },

@@ -55,7 +55,7 @@ fn hash_of(entry: &Value) -> Option<&str> {
 fn digest(entry: &Value) -> String {
     let mut fields = entry.as_object().cloned().unwrap_or_default();
     fields.remove("hash");
-    Digest::of(Value::Object(fields).to_string().as_bytes()).hex()
+    Digest::of(Value::Object(fields).to_string().as_bytes()).to_string()
 }
 
 /// Follows a chain from its oldest entry.

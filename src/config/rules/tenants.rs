@@ -9,7 +9,7 @@ use super::{
     },
     Rules,
 };
-use crate::model::{Allowance, KeyHash, ModelPattern, RouteId, Tenant, TenantId};
+use crate::model::{Allowance, Digest, ModelPattern, RouteId, Tenant, TenantId};
 
 /// Most tenants: each has series of its own in the metrics.
 const TENANTS_MAX: usize = 1_000;
@@ -25,7 +25,7 @@ impl Rules<'_, '_> {
             let message = format!("found {}, expected at most {TENANTS_MAX}", written.len());
             self.error(&["tenants"], message, None);
         }
-        let mut keys: HashMap<KeyHash, TenantId> = HashMap::new();
+        let mut keys: HashMap<Digest, TenantId> = HashMap::new();
         let tenants: Vec<_> =
             written.iter().map(|(id, tenant)| self.tenant(id, tenant, document, &mut keys)).collect();
         match (document.listen.authentication, tenants.first()) {
@@ -57,7 +57,7 @@ impl Rules<'_, '_> {
         id: &TenantId,
         written: &schema::Tenant,
         document: &Document,
-        taken: &mut HashMap<KeyHash, TenantId>,
+        taken: &mut HashMap<Digest, TenantId>,
     ) -> Arc<Tenant> {
         let path = ["tenants", id.as_str()];
         let mut keys = Vec::new();
@@ -91,7 +91,7 @@ impl Rules<'_, '_> {
         })
     }
 
-    fn key(&mut self, path: &[&str], written: &schema::Key) -> Option<KeyHash> {
+    fn key(&mut self, path: &[&str], written: &schema::Key) -> Option<Digest> {
         if let Some(Text(hash)) = &written.sha256 {
             return Some(*hash);
         }
@@ -99,9 +99,9 @@ impl Rules<'_, '_> {
         self.watched.extend(written.file.as_ref().map(|file| self.dir.join(file)));
         let secret = self.secret(path, &source)?;
         match secret.expose().strip_prefix(HASHED) {
-            None => Some(KeyHash::of(secret.expose().as_bytes())),
+            None => Some(Digest::of(secret.expose().as_bytes())),
             Some(hex) => {
-                let hash = KeyHash::parse(hex);
+                let hash = Digest::parse(hex);
                 hash.map_err(|problem| self.error(path, format!("{secret}: {problem}"), None)).ok()
             }
         }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::leaf::Text;
-use crate::model::{KeyHash, ModelPattern, RouteId};
+use crate::model::{Digest, ModelPattern, RouteId};
 
 /// Whether clients must show a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -58,7 +58,7 @@ pub(in crate::config) struct Tenant {
 pub(in crate::config) struct Key {
     /// Its SHA-256 in hexadecimal digits, as `tradewind key` prints it: the key itself is nowhere then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(in crate::config) sha256: Option<Text<KeyHash>>,
+    pub(in crate::config) sha256: Option<Text<Digest>>,
     /// Name of an environment variable that holds the key.
     #[schemars(length(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,7 +14,7 @@ pub(super) const FULL: f64 = 0.9;
 
 /// From this part of what is ready on load goes elsewhere at once. What a replica serves within the objective is not where it
 /// breaks, and autoscalers let load rise above it before they act: a tenth is the tolerance of Kubernetes' HorizontalPodAutoscaler.
-const SPILL_FROM: f64 = 1.1;
+pub(super) const SPILL_FROM: f64 = 1.1;
 
 /// What a backend can take.
 pub(super) struct Room {

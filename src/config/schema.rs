@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use backend::{
     Accelerator, Architecture, Auth, AwsSigV4, Backend, Billing, Ejection, GoogleAccessToken, GoogleIdToken,
-    Limit, Load, Managed, Probe, Replicas,
+    LatencyEjection, Limit, Load, Managed, Probe, Replicas,
 };
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
@@ -551,6 +551,9 @@ pub(super) struct Policy {
     pub(super) hold: Text<Duration>,
     /// How fast the share of a receiving backend may grow.
     pub(super) ramp: Text<Ramp>,
+    /// For so long a backend that comes back, or is new, is taken to be ready for a part only, which rises evenly; at most 1h. 0s
+    /// for at once.
+    pub(super) slow_start: Text<Duration>,
     /// Share that every backend keeps, so that it stays warm and measured.
     pub(super) keep_warm: Text<Share>,
     /// The loss of any one cloud, or region, shall leave enough: others keep replicas ready for a part of what it serves, and it
@@ -595,6 +598,7 @@ impl Default for Policy {
             move_usd: 0.0,
             hold: seconds(600),
             ramp: Text(Ramp::new(0.1, Duration::from_secs(60)).expect("a tenth a minute is a ramp")),
+            slow_start: seconds(0),
             keep_warm: percent(0.0),
             n_minus_one: None,
             n_minus_one_ready: percent(50.0),

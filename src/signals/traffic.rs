@@ -492,20 +492,31 @@ struct Mark {
     first_byte: Box<[u64; BUCKETS]>,
 }
 
-/// Cuts the last minute out of a meter's counters.
+/// Cuts the last minute, or another time, out of a meter's counters.
 #[derive(Debug)]
 pub struct Window {
     meter: Arc<Meter>,
+    length: Duration,
     marks: VecDeque<Mark>,
 }
 
 impl Window {
-    /// A window that starts now.
+    /// A window of a minute that starts now.
     pub fn new(meter: Arc<Meter>) -> Window {
-        Window { meter, marks: VecDeque::new() }
+        Window::over(meter, WINDOW)
     }
 
-    /// Advances to `now`; says what the last minute held, and the bytes and requests in it.
+    /// A window of this length that starts now.
+    pub fn over(meter: Arc<Meter>, length: Duration) -> Window {
+        Window { meter, length, marks: VecDeque::new() }
+    }
+
+    /// How far back it looks.
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Advances to `now`; says what the window holds, and the bytes and requests in it.
     pub fn advance(&mut self, now: Timestamp) -> (Live, Volume) {
         let mark = Mark {
             at: now,
@@ -514,13 +525,13 @@ impl Window {
             bytes_sent: self.meter.bytes_sent.load(Relaxed),
             first_byte: self.meter.first_byte.counts(),
         };
-        // A clock that was set back makes marks of the future: they say nothing about the last minute.
-        self.marks.retain(|m| m.at < now && now.duration_since(m.at).unsigned_abs() <= WINDOW);
+        // A clock that was set back makes marks of the future: they say nothing about the past.
+        self.marks.retain(|m| m.at < now && now.duration_since(m.at).unsigned_abs() <= self.length);
         let (live, volume) = match self.marks.front() {
             Some(start) => self.between(start, &mark),
             None => (Live { in_flight: self.meter.in_flight(), ..Live::default() }, Volume::default()),
         };
-        let spacing = WINDOW / MARKS_MAX as u32;
+        let spacing = self.length / MARKS_MAX as u32;
         let due = self.marks.back().is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= spacing);
         if due {
             self.marks.push_back(mark);

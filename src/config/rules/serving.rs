@@ -20,8 +20,8 @@ use crate::{
     cost::fees::Fees,
     model::{
         Affinity, AuthSpec, AwsSigV4, Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch,
-        HostPattern, LimitSpec, ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
-        RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo, units::percent,
+        HostPattern, LimitSpec, ModelPattern, NMinusOne, OutlierSpec, PathPattern, Policy, PolicyId,
+        ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo, units::percent,
     },
 };
 
@@ -49,7 +49,11 @@ impl Rules<'_, '_> {
                 self.keys_of_other_rules(id, policy.rule);
                 let (hold, ramp, keep_warm) = (policy.hold.0, policy.ramp.0, policy.keep_warm.0);
                 let n_minus_one = self.n_minus_one(id, policy);
-                (id.clone(), Arc::new(Policy { id: id.clone(), rule, hold, ramp, keep_warm, n_minus_one }))
+                let slow_start = policy.slow_start.0;
+                let path = ["policies", id.as_str(), "slow_start"];
+                self.within(&path, slow_start, Duration::ZERO..=Duration::from_secs(3600));
+                let id = id.clone();
+                (id.clone(), Arc::new(Policy { id, rule, hold, ramp, slow_start, keep_warm, n_minus_one }))
             })
             .collect()
     }
@@ -233,7 +237,16 @@ impl Rules<'_, '_> {
             time,
             time_max,
             max_ejected: written.max_ejected.0,
+            latency: written.latency.as_ref().map(|latency| self.outlier(&at("latency"), latency)),
         }
+    }
+
+    fn outlier(&mut self, path: &[&str], written: &schema::LatencyEjection) -> OutlierSpec {
+        let (margin, window) = (written.margin.0, written.window.0);
+        let at = |key| [path, &[key]].concat();
+        self.within(&at("window"), window, Duration::from_secs(1)..=Duration::from_secs(600));
+        self.within(&at("margin"), margin, Duration::ZERO..=Duration::from_secs(3600));
+        OutlierSpec { factor: written.factor, margin, min_requests: written.min_requests, window }
     }
 
     pub(super) fn routes(

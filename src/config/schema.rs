@@ -20,7 +20,10 @@ pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices
 pub(super) use tenant::{Authentication, Key, Tenant};
 
 use super::{
-    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, ServerUrl, Text},
+    leaf::{
+        ByteSize, HeaderName, HeaderValue, HedgeAfter, LogFilter, ModelName, Named, OneOrMany, ServerUrl,
+        Text,
+    },
     settings::{LogFormat, Role},
 };
 use crate::model::{
@@ -437,6 +440,10 @@ pub(super) struct Route {
     /// long as no answer has begun. Their bodies are read first, up to `listen.body_peek_max`.
     #[serde(default)]
     pub(super) retry_inference: bool,
+    /// Sends a request that is late to a second backend beside the first, and gives the client the first answer of the two: what
+    /// `retry_on` and `retry_inference` let be sent again. `{}` for the values below. Without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hedge: Option<Hedge>,
     /// Who may wait when backends with a `limit` are full, and who is refused first. A request may say so itself in
     /// `x-priority`.
     #[schemars(with = "String", extend("enum" = ["low", "normal", "high"]))]
@@ -453,6 +460,29 @@ pub(super) struct Route {
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tokens_per_request: Option<f64>,
+}
+
+/// When a request is late, and how many may be sent twice.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Hedge {
+    /// After how long without an answer: a time, or `p95` for the 95th percentile of the backend's time to first byte on this route within
+    /// the last minute, once it has given 20 answers in it.
+    pub(super) after: Text<HedgeAfter>,
+    /// Never before this time, whatever the percentile is; 1ms to 1h.
+    pub(super) at_least: Text<Duration>,
+    /// Part of the route's requests that may be sent so, and ten at once; above 0.
+    pub(super) budget: Text<Share>,
+}
+
+impl Default for Hedge {
+    fn default() -> Hedge {
+        Hedge {
+            after: Text(HedgeAfter::P95),
+            at_least: Text(Duration::from_millis(50)),
+            budget: Text(Share::new(0.05).expect("a twentieth is a share")),
+        }
+    }
 }
 
 /// What keeps requests together: exactly one of these.

@@ -39,8 +39,8 @@ pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use redundancy::{Domain, NMinusOne, Redundancy};
 pub use route::{
-    Affinity, HeaderMatch, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec, Route,
-    RouteMatch, Slo,
+    Affinity, HeaderMatch, HedgeSpec, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec,
+    Route, RouteMatch, Slo,
 };
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::{Digest, Secret};

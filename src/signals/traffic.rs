@@ -16,6 +16,7 @@ use super::{
     allowance::{SavedAll, Usage},
     budget::RetryBudget,
     connections::ConnectionMeter,
+    hedges::{HedgeBudget, HedgeCounts, Lateness},
     ledger::{Ledger, ModelLedger, Rate},
     load::Tally,
 };
@@ -205,6 +206,10 @@ pub struct Meter {
     pub duration: Histogram,
     /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
     pub first_byte: Histogram,
+    /// Second requests sent there beside a first one that was late, and those that were not sent though the one there was late.
+    pub hedges: HedgeCounts,
+    /// From when on an answer from there is late.
+    pub lateness: Lateness,
     /// What its requests took.
     pub ledger: Ledger,
     /// What they cost now.
@@ -225,6 +230,8 @@ impl Default for Meter {
             bytes_sent: AtomicU64::new(0),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            hedges: HedgeCounts::default(),
+            lateness: Lateness::default(),
             ledger: Ledger::default(),
             rate: Rate::default(),
         }
@@ -382,6 +389,7 @@ pub struct Meters {
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
+    hedges: Mutex<HashMap<RouteId, Arc<HedgeBudget>>>,
     tenants: Mutex<BTreeMap<TenantId, Arc<Usage>>>,
     models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
     /// Connections of clients.
@@ -407,6 +415,12 @@ impl Meters {
     pub fn budget(&self, route: &RouteId) -> Arc<RetryBudget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.entry(route.clone()).or_default().clone()
+    }
+
+    /// How many second requests a route may send, made when first asked for.
+    pub fn hedge_budget(&self, route: &RouteId) -> Arc<HedgeBudget> {
+        let mut hedges = self.hedges.lock().unwrap_or_else(PoisonError::into_inner);
+        hedges.entry(route.clone()).or_default().clone()
     }
 
     /// Every retry budget, sorted by its route.

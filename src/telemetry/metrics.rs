@@ -225,6 +225,14 @@ impl View {
         for (route, budget) in &self.budgets {
             exhausted.counter(vec![("route", route.as_str())], budget.exhausted())?;
         }
+        let help =
+            "Requests that were late and were sent to this backend beside the first, or not, by outcome";
+        let mut hedges = family(encoder, "tradewind_hedges", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            for (outcome, count) in meter.hedges.all().filter(|(_, count)| *count > 0) {
+                hedges.counter(with(name(key), "outcome", outcome.as_str()), count)?;
+            }
+        }
         let help = "Answers that broke after they had begun";
         let mut broken = family(encoder, "tradewind_answers_broken_off", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {

@@ -15,8 +15,8 @@ fn ejection() {
     assert_eq!(backend(all), "");
     assert_eq!(backend("latency = {}"), "");
     assert_eq!(backend("latency = { factor = 3, margin = \"1s\", min_requests = 50, window = \"5m\" }"), "");
-    assert_snapshot!(backend("latency = { factor = 1.0, margins = \"1s\", window = \"1h\" }"));
-    assert_snapshot!(backend("latency = { factor = 2, margin = \"2h\", window = \"1h\" }"));
+    assert_snapshot!(backend("latency = { factor = 1.0, margins = \"1s\", window = \"1h\" }"), @"");
+    assert_snapshot!(backend("latency = { factor = 2, margin = \"2h\", window = \"1h\" }"), @"");
     assert_snapshot!(backend("consecutiv = 0, error_rate = \"0%\""), @"
     t.toml:7:14: error: backends.a.ejection: unknown key `consecutiv`
         hint: did you mean `consecutive`?

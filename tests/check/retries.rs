@@ -26,6 +26,14 @@ fn second_attempts() {
         hint: did you mean `retry_inference`?
     t.toml:19:19: error: routes.chat.silence_timeout: found 1ms, expected 10ms to 1d
     ");
+    let hedge = "hedge = { after = \"800ms\", at_least = \"100ms\", budget = \"2%\" }";
+    for good in ["hedge = {}", "hedge = { after = \"p95\" }", hedge] {
+        assert_eq!(route(good), "");
+    }
+    assert_snapshot!(route("hedge = { after = \"p99\", delay = \"1s\" }"), @"");
+    assert_snapshot!(route("hedge = { after = \"2h\", at_least = \"0s\", budget = 0 }"), @"");
+    let alone = with("backends = [\"a\", \"b\"]", "backends = [\"a\"]\nhedge = {}");
+    assert_snapshot!(alone, @"");
     assert_snapshot!(route("ttfb_timeout = \"5s\"\nidle_timeout = \"5s\""), @"
     t.toml:18:1: error: routes.chat: unknown key `ttfb_timeout`
         hint: this version times the wait for an answer and the gaps in it alike: use `silence_timeout`

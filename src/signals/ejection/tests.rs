@@ -58,6 +58,7 @@ impl World {
             priority: Default::default(),
             silence_timeout: None,
             affinity: None,
+            hedge: None,
             tokens_per_request: None,
         })];
         World { board: EjectionBoard::new(meters.clone()), meters, backends, routes }

@@ -404,3 +404,80 @@ fn late_is_what_is_later_than_most() {
     eventually("a request is late", || post(&tradewind, "{}").text() == "b");
     assert!(hedges(&tradewind, "b", "won") >= 1.0);
 }
+
+#[test]
+fn backends_over_http2_win_and_are_left_alike() {
+    let (a, _closed) = silent("a");
+    let b = http2::ModernBackend::serving(http2::Speaks::H2c, |request| {
+        let length =
+            request.headers().get("content-length").map(|length| length.to_str().unwrap().to_owned());
+        http::Response::new(http2::whole(&format!("{:?} {length:?}", request.version())))
+    });
+    let modern = format!("http://{}", b.address());
+    let route = "[routes.chat]\nmatch = { path = \"/*\" }\nbackends = [\"a\", \"b\"]\nretry_inference = true";
+    let two = Config::new(&[(&a, 1.0)]).backend("b", &modern, "protocol = \"http2\"");
+    let tradewind = Tradewind::start(&two.routes(&format!("{route}\n{AFTER}")));
+    tradewind.wait_for_share("a", 1.0);
+    assert_eq!(post(&tradewind, "{\"a\":1}").text(), "HTTP/2.0 Some(\"7\")");
+    nothing_is_under_way(&tradewind);
+    drop(tradewind);
+
+    // The one that is late speaks it. Its stream ends, not its connection.
+    let slow = Arc::new(AtomicBool::new(true));
+    let is_slow = slow.clone();
+    let a = http2::ModernBackend::serving(http2::Speaks::H2c, move |_| {
+        if is_slow.swap(false, SeqCst) {
+            pause(Duration::from_secs(2));
+        }
+        http::Response::new(http2::whole("a"))
+    });
+    let b = Backend::named("b");
+    let modern = format!("http://{}", a.address());
+    let two = Config::new(&[(&b, 2.0)]).backend("a", &modern, "protocol = \"http2\"");
+    let tradewind = Tradewind::start(&two.routes(&format!("{route}\nhedge = {{ after = \"500ms\" }}")));
+    tradewind.impose(
+        serde_json::json!({ "kind": "pin", "backend": "a", "share": 1.0, "ttl": "10m", "reason": "a test" }),
+    );
+    tradewind.wait_for_share("a", 1.0);
+    assert_eq!(post(&tradewind, "{}").text(), "b");
+    nothing_is_under_way(&tradewind);
+    eventually("a serves again", || post(&tradewind, "{}").text() == "a");
+}
+
+#[test]
+fn a_head_alone_is_no_answer() {
+    for breaks in [false, true] {
+        let a = Backend::serving("a", move |call| {
+            call.body()?;
+            call.begin("text/event-stream")?;
+            if breaks {
+                pause(Duration::from_millis(300));
+                return call.cut();
+            }
+            call.wait_for_close();
+            Err(io::Error::other("it was left"))
+        });
+        let (b, tell) = told("b", 200);
+        let tradewind = start(&a, &b, AFTER);
+        let answer = post_aside(&tradewind, "{}");
+        eventually("b was asked too", || b.requests() == 1);
+        if breaks {
+            pause(Duration::from_millis(400));
+        }
+        tell.send(()).unwrap();
+        let answer = answer.join().unwrap();
+        assert_eq!((answer.status, answer.text()), (200, "b".into()));
+        assert_eq!((requests(&tradewind, "b", 200), requests(&tradewind, "a", 200)), (1.0, 0.0));
+        nothing_is_under_way(&tradewind);
+    }
+    // Where there is no other, it breaks as it would without.
+    let a = Backend::serving("a", |call| {
+        call.begin("application/json")?;
+        call.cut()
+    });
+    let b = Backend::named("b");
+    let tradewind = start(&a, &b, AFTER);
+    let mut answer = Exchange::begin(tradewind.http, "GET", "/", &[], b"").unwrap();
+    assert!(answer.piece().is_err(), "it ended as if it were complete");
+    nothing_is_under_way(&tradewind);
+}

@@ -317,9 +317,7 @@ impl ProxyHttp for Handler {
         if ctx.handed_over {
             return;
         }
-        if let Some(entrant) = &ctx.entrant
-            && session.response_written().is_some()
-        {
+        if let Some(entrant) = &ctx.entrant {
             entrant.has_won().await;
         }
         // A refusal counts as what it is: calls of gRPC are told of it in an answer of 200.

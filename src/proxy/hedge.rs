@@ -78,6 +78,8 @@ pub(super) struct Seat {
 /// Where the two requests for an answer are.
 struct Race {
     at: [AtomicUsize; 2],
+    /// Who has no more to say than was said.
+    ended: [Notify; 2],
     /// Whose answer it is.
     won: [Notify; 2],
 }
@@ -108,8 +110,9 @@ impl Entrant {
         self.race.at[self.number].store(target, Relaxed);
     }
 
-    /// Waits until it has won. One that loses is dropped before: it shall not be counted as what the client was given.
+    /// At its end: waits until it has won. One that loses is dropped before: it shall not be counted as what the client was given.
     pub(super) async fn has_won(&self) {
+        self.race.ended[self.number].notify_one();
         self.race.won[self.number].notified().await;
     }
 
@@ -177,11 +180,13 @@ impl Context {
 struct Runner {
     run: Pin<Box<dyn Future<Output = ()> + Send>>,
     handle: SubrequestHandle,
+    race: Arc<Race>,
+    number: usize,
     /// Whether there is nothing left of it to be done.
     done: bool,
     /// What it has answered so far.
     held: Vec<HttpTask>,
-    /// Whether that is an answer which the client may get though another may come; `None` while there is none.
+    /// Whether that is an answer which the client shall get though another may come; `None` while there is none.
     answered: Option<bool>,
 }
 
@@ -197,18 +202,37 @@ impl Runner {
         }
     }
 
-    /// Waits for the head of its answer.
+    /// Waits for the first byte of its answer: some servers send the head when they take a request in.
     async fn answer(&mut self) {
-        while let Some(piece) = self.next().await {
-            let HttpTask::Header(head, _) = &piece else { continue };
-            // What comes before an answer says nothing about who wins.
-            if !head.status.is_informational() {
-                self.answered = Some(is_good(head));
-                self.held.push(piece);
-                return;
-            }
+        while self.answered.is_none() {
+            let piece = tokio::select! {
+                biased;
+                piece = self.handle.rx.recv() => piece,
+                () = &mut self.run, if !self.done => {
+                    self.done = true;
+                    continue;
+                }
+                // The last it said may have come in the same moment.
+                () = self.race.ended[self.number].notified() => {
+                    let piece = self.handle.rx.try_recv().ok();
+                    if piece.is_some() {
+                        self.race.ended[self.number].notify_one();
+                    }
+                    piece
+                }
+            };
+            self.answered = match &piece {
+                None => Some(false),
+                // What comes before an answer says nothing about who wins.
+                Some(HttpTask::Header(head, _)) if head.status.is_informational() => continue,
+                Some(HttpTask::Header(head, end)) => (*end || !is_good(head)).then(|| is_good(head)),
+                Some(HttpTask::Body(bytes, end)) => {
+                    (*end || bytes.as_ref().is_some_and(|bytes| !bytes.is_empty())).then_some(true)
+                }
+                Some(_) => Some(true),
+            };
+            self.held.extend(piece);
         }
-        self.answered = Some(false);
     }
 
     /// What it has answered since, for one write.
@@ -234,8 +258,9 @@ impl Runner {
 
     /// Tells it that the client has left, and lets it come to its end.
     async fn abandon(self) {
-        let Runner { run, handle, done, .. } = self;
+        let Runner { run, handle, race, number, done, .. } = self;
         drop(handle);
+        race.won[number].notify_one();
         if !done {
             run.await;
         }
@@ -274,6 +299,7 @@ impl Handler {
         let _under_way = UnderWay::new(&table.unmatched);
         let race = Arc::new(Race {
             at: [AtomicUsize::new(seat.target), AtomicUsize::new(NOWHERE)],
+            ended: Default::default(),
             won: Default::default(),
         });
         let started = Instant::now();
@@ -295,7 +321,6 @@ impl Handler {
                     if let Some((_, at)) = second {
                         at.hedges.add(HedgeOutcome::Lost);
                     }
-                    race.won[0].notify_one();
                     first.abandon().await;
                     return Err(left.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed)).into_down());
                 }
@@ -307,8 +332,8 @@ impl Handler {
                 _ => {}
             }
         }
-        let (number, winner) = match second {
-            None => (0, first),
+        let winner = match second {
+            None => first,
             Some((second, at)) if first.answered == Some(true) || second.answered != Some(true) => {
                 at.hedges.add(if second.answered.is_some() {
                     HedgeOutcome::Failed
@@ -316,7 +341,7 @@ impl Handler {
                     HedgeOutcome::Lost
                 });
                 note_failure(&second, at);
-                (0, first)
+                first
             }
             Some((second, at)) => {
                 at.hedges.add(HedgeOutcome::Won);
@@ -326,10 +351,9 @@ impl Handler {
                     at.first_byte.record(started.elapsed());
                 }
                 note_failure(&first, at);
-                (1, second)
+                second
             }
         };
-        race.won[number].notify_one();
         deliver(session, winner).await
     }
 
@@ -383,7 +407,8 @@ impl Handler {
 
     /// A subrequest with this context; `None` when there is no proxy to run it.
     fn start(&self, session: &mut Session, mut ctx: Context) -> Result<Option<Runner>> {
-        let Some(spawner) = self.pair.spawner() else { return Ok(None) };
+        let (Some(spawner), Some(entrant)) = (self.pair.spawner(), &ctx.entrant) else { return Ok(None) };
+        let (race, number) = (entrant.race.clone(), entrant.number);
         let has_body = ctx.peeked.as_mut().is_some_and(|peeked| !peeked.bytes().is_empty());
         let given = subrequest::Ctx::builder()
             .body_mode(subrequest::BodyMode::ExpectBody)
@@ -405,7 +430,7 @@ impl Handler {
             let _ = handle.tx.try_send(HttpTask::Body(Some(PLACEHOLDER), true));
         }
         let run = Box::pin(prepared.run());
-        Ok(Some(Runner { run, handle, done: false, held: Vec::new(), answered: None }))
+        Ok(Some(Runner { run, handle, race, number, done: false, held: Vec::new(), answered: None }))
     }
 }
 
@@ -429,10 +454,12 @@ async fn answer_of(second: &mut Option<(Runner, &Arc<Meter>)>) {
     }
 }
 
-/// Counts what a backend answered in vain as an attempt, and as one that it failed.
+/// Counts what a backend answered in vain as an attempt, and as one that it failed unless it only has too much to do.
 fn note_failure(runner: &Runner, at: &Meter) {
-    if let Some(HttpTask::Header(head, _)) = runner.held.first() {
-        at.retried(RetryReason::Status, head.status.is_server_error());
+    if runner.answered == Some(false)
+        && let Some(HttpTask::Header(head, _)) = runner.held.first()
+    {
+        at.retried(RetryReason::Status, head.status != http::StatusCode::TOO_MANY_REQUESTS);
     }
 }
 
@@ -444,6 +471,7 @@ async fn deliver(session: &mut Session, mut winner: Runner) -> Result<bool> {
     if session.is_process_shutting_down() {
         session.set_keepalive(None);
     }
+    winner.race.won[winner.number].notify_one();
     let mut whole = false;
     while !whole {
         let written = tokio::select! {

@@ -212,7 +212,9 @@ pub(super) fn fallback_sentence(fallback: Fallback) -> Option<&'static str> {
     match fallback {
         Fallback::None => None,
         Fallback::StaleSignals => Some("no backend is known to be healthy: those of unknown health are used"),
-        Fallback::Slo => Some("no backend keeps the latency objective: those over it are used"),
+        Fallback::Slo => Some(
+            "every backend is too slow for the latency objective or beside others: they are used all the same",
+        ),
         // The reason says so already.
         Fallback::NothingEligible => None,
     }

@@ -176,6 +176,7 @@ formats!(
     Duration,
     Share,
     Ramp,
+    HedgeAfter,
     Rate,
     SocketAddr,
     Network,
@@ -279,6 +280,29 @@ impl Leaf for Ramp {
     fn show(&self) -> String {
         let rounded = self.to_string();
         if rounded.parse() == Ok(*self) { rounded } else { format!("{}%/m", self.share_per_minute() * 100.0) }
+    }
+}
+
+/// After how long a second request is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum HedgeAfter {
+    /// The 95th percentile of the backend's time to first byte.
+    P95,
+    /// So long.
+    Time(Duration),
+}
+
+impl Leaf for HedgeAfter {
+    const FORMAT: &'static str = "tradewind-hedge-after";
+    const EXAMPLES: &'static [&'static str] = &["p95", "800ms"];
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "p95" { Ok(HedgeAfter::P95) } else { parse_duration(text).map(HedgeAfter::Time) }
+    }
+    fn show(&self) -> String {
+        match self {
+            HedgeAfter::P95 => "p95".into(),
+            HedgeAfter::Time(time) => show_duration(*time),
+        }
     }
 }
 
@@ -474,6 +498,8 @@ mod tests {
         assert_eq!(Rate::parse("720/m"), Ok(Rate(12.0)));
         round_trips::<Rate>(&["12", "12.5/s", "1/h"]);
         round_trips::<Share>(&["15%", "0.123456", "0"]);
+        round_trips::<HedgeAfter>(&["p95", "800ms", "1m"]);
+        refuses::<HedgeAfter>(&["", "p99", "fast"]);
         round_trips::<Ramp>(&["10%/m", "1%/s", "0.123456%/h"]);
         refuses::<Rate>(&["0", "-1/s", "NaN", "inf", "12/d", "", "/s"]);
     }

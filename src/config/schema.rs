@@ -13,14 +13,17 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use backend::{
     Accelerator, Architecture, Auth, AwsSigV4, Backend, Billing, Ejection, GoogleAccessToken, GoogleIdToken,
-    Limit, Load, Managed, Probe, Replicas,
+    LatencyEjection, Limit, Load, Managed, Probe, Replicas,
 };
 pub(super) use policy::{PolicyRule, Then};
 pub(super) use prices::{Aws, Fees, Gcp, Location, PriceFile, PriceSource, Prices, Provider};
 pub(super) use tenant::{Authentication, Key, Tenant};
 
 use super::{
-    leaf::{ByteSize, HeaderName, HeaderValue, LogFilter, ModelName, Named, OneOrMany, ServerUrl, Text},
+    leaf::{
+        ByteSize, HeaderName, HeaderValue, HedgeAfter, LogFilter, ModelName, Named, OneOrMany, ServerUrl,
+        Text,
+    },
     settings::{LogFormat, Role},
 };
 use crate::model::{
@@ -437,6 +440,10 @@ pub(super) struct Route {
     /// long as no answer has begun. Their bodies are read first, up to `listen.body_peek_max`.
     #[serde(default)]
     pub(super) retry_inference: bool,
+    /// Sends a request that is late to a second backend beside the first, and gives the client the first answer of the two: what
+    /// `retry_on` and `retry_inference` let be sent again. `{}` for the values below. Without it, never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hedge: Option<Hedge>,
     /// Who may wait when backends with a `limit` are full, and who is refused first. A request may say so itself in
     /// `x-priority`.
     #[schemars(with = "String", extend("enum" = ["low", "normal", "high"]))]
@@ -453,6 +460,29 @@ pub(super) struct Route {
     #[schemars(extend("exclusiveMinimum" = 0))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) tokens_per_request: Option<f64>,
+}
+
+/// When a request is late, and how many may be sent twice.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Hedge {
+    /// After how long without an answer: a time, or `p95` for the 95th percentile of the backend's time to first byte on this route within
+    /// the last minute, once it has given 20 answers in it.
+    pub(super) after: Text<HedgeAfter>,
+    /// Never before this time, whatever the percentile is; 1ms to 1h.
+    pub(super) at_least: Text<Duration>,
+    /// Part of the route's requests that may be sent so, and ten at once; above 0.
+    pub(super) budget: Text<Share>,
+}
+
+impl Default for Hedge {
+    fn default() -> Hedge {
+        Hedge {
+            after: Text(HedgeAfter::P95),
+            at_least: Text(Duration::from_millis(50)),
+            budget: Text(Share::new(0.05).expect("a twentieth is a share")),
+        }
+    }
 }
 
 /// What keeps requests together: exactly one of these.
@@ -551,6 +581,9 @@ pub(super) struct Policy {
     pub(super) hold: Text<Duration>,
     /// How fast the share of a receiving backend may grow.
     pub(super) ramp: Text<Ramp>,
+    /// For so long a backend that comes back, or is new, is taken to be ready for a part only, which rises evenly; at most 1h. 0s
+    /// for at once.
+    pub(super) slow_start: Text<Duration>,
     /// Share that every backend keeps, so that it stays warm and measured.
     pub(super) keep_warm: Text<Share>,
     /// The loss of any one cloud, or region, shall leave enough: others keep replicas ready for a part of what it serves, and it
@@ -595,6 +628,7 @@ impl Default for Policy {
             move_usd: 0.0,
             hold: seconds(600),
             ramp: Text(Ramp::new(0.1, Duration::from_secs(60)).expect("a tenth a minute is a ramp")),
+            slow_start: seconds(0),
             keep_warm: percent(0.0),
             n_minus_one: None,
             n_minus_one_ready: percent(50.0),

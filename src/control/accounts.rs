@@ -238,6 +238,7 @@ mod tests {
                 priority: Default::default(),
                 silence_timeout: None,
                 affinity: None,
+                hedge: None,
                 tokens_per_request: None,
             };
             Books { world, route, meters: Meters::default(), accounts: Accounts::default(), stay: None }

@@ -306,7 +306,9 @@ impl Brain {
             .windows
             .entry((route.clone(), backend.clone()))
             .or_insert_with(|| Window::new(meters.get(Some(route), Some(backend))));
-        window.advance(now)
+        let (live, volume) = window.advance(now);
+        meters.get(Some(route), Some(backend)).lateness.note(live.ttfb_p95, live.samples);
+        (live, volume)
     }
 
     /// Drops what belongs to routes and backends that are no longer configured. What was spent stays.

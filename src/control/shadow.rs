@@ -160,6 +160,7 @@ mod tests {
             priority: Default::default(),
             silence_timeout: None,
             affinity: None,
+            hedge: None,
             tokens_per_request: None,
         }
     }

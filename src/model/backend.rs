@@ -214,7 +214,7 @@ pub struct LimitSpec {
     pub wait_timeout: Duration,
 }
 
-/// When a backend gets no requests for a while because too many of them fail.
+/// When a backend gets no requests for a while because too many of them fail, or it is far slower than others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EjectionSpec {
     /// Failures in a row.
@@ -231,6 +231,22 @@ pub struct EjectionSpec {
     pub time_max: Duration,
     /// Part of a route's backends that may be out so at once.
     pub max_ejected: Share,
+    /// When it goes out for being slower than the others; `None` for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<OutlierSpec>,
+}
+
+/// When a backend is far slower than the other backends of a route: its median time to first byte against theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutlierSpec {
+    /// How many times theirs; above 1.
+    pub factor: f64,
+    /// How much more than theirs at least.
+    pub margin: Duration,
+    /// Answers in `window`, its own and those of each of the others, below which a median says nothing.
+    pub min_requests: u64,
+    /// How far back is looked.
+    pub window: Duration,
 }
 
 /// Where something is asked over HTTP.
@@ -355,7 +371,7 @@ pub struct Backend {
     /// How much it is asked at once; `None` for no limit.
     #[serde(default)]
     pub limit: Option<LimitSpec>,
-    /// When it gets no requests because too many of them fail; `None` for never.
+    /// When it gets no requests because too many of them fail, or it is far slower than others; `None` for never.
     #[serde(default)]
     pub ejection: Option<EjectionSpec>,
     /// Where its own report of its load is read.

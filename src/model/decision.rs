@@ -84,6 +84,8 @@ pub enum Cause {
     Unhealthy,
     /// Too many of its requests fail.
     Ejected,
+    /// Its time to first byte is far above that of the other backends.
+    LatencyOutlier,
     /// It has not been probed successfully yet.
     HealthUnknown,
     /// Its name resolves to no address.
@@ -94,6 +96,8 @@ pub enum Cause {
     Capacity,
     /// By its own report it is at its limit: it gets no more.
     Saturated,
+    /// It came back not long ago: it gets more step by step.
+    SlowStart,
     /// Nodes of it go away, as notices say.
     Leaving,
     /// An operator drains it.
@@ -116,11 +120,13 @@ impl Cause {
         match self {
             Cause::Unhealthy => "unhealthy",
             Cause::Ejected => "ejected",
+            Cause::LatencyOutlier => "latency_outlier",
             Cause::HealthUnknown => "health_unknown",
             Cause::Unresolved => "unresolved",
             Cause::OverSlo => "over_slo",
             Cause::Capacity => "capacity",
             Cause::Saturated => "saturated",
+            Cause::SlowStart => "slow_start",
             Cause::Leaving => "leaving",
             Cause::Drained => "drained",
             Cause::Capped => "capped",
@@ -142,11 +148,13 @@ impl fmt::Display for Cause {
         f.pad(match self {
             Cause::Unhealthy => "its probes fail",
             Cause::Ejected => "too many of its requests fail",
+            Cause::LatencyOutlier => "its time to first byte is far above that of the others",
             Cause::HealthUnknown => "its health is not known yet",
             Cause::Unresolved => "its name resolves to no address",
             Cause::OverSlo => "its time to first byte is over the objective",
             Cause::Capacity => "it is at its capacity",
             Cause::Saturated => "it reports that it is at its limit",
+            Cause::SlowStart => "it has just come back and is warming up",
             Cause::Leaving => "nodes of it go away",
             Cause::Drained => "an operator drains it",
             Cause::Capped => "an operator caps it",
@@ -167,7 +175,7 @@ pub enum Fallback {
     None,
     /// Backends whose health is not known are used.
     StaleSignals,
-    /// Backends over the objective are used.
+    /// Backends over the objective, or far slower than others, are used.
     Slo,
     /// No backend may serve: requests are refused.
     NothingEligible,

@@ -27,8 +27,8 @@ pub mod words;
 pub use auth::{AuthSpec, AwsSigV4};
 pub use backend::{
     Accelerator, Backend, BackendTls, ClientCredentials, Cloud, EjectionSpec, Endpoint, Interruptions,
-    LimitSpec, LoadSpec, Managed, MetricsSource, Node, Platform, ProbeSpec, PromqlSource, Protocol, Replicas,
-    Url, ZonePrice,
+    LimitSpec, LoadSpec, Managed, MetricsSource, Node, OutlierSpec, Platform, ProbeSpec, PromqlSource,
+    Protocol, Replicas, Url, ZonePrice,
 };
 pub use binding::{BindingCost, Constraint};
 pub use clients::{ClientLimits, KeyPair, Network, TlsSpec, Trust};
@@ -39,13 +39,14 @@ pub use policy::{Policy, Rule};
 pub use price::{Offer, Price, PriceState};
 pub use redundancy::{Domain, NMinusOne, Redundancy};
 pub use route::{
-    Affinity, HeaderMatch, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec, Route,
-    RouteMatch, Slo,
+    Affinity, HeaderMatch, HedgeSpec, HostPattern, ModelPattern, PathPattern, Priority, RetryOn, RetrySpec,
+    Route, RouteMatch, Slo,
 };
 pub use ruling::{Effect, Ruled, Rulings, Undecided};
 pub use secret::{Digest, Secret};
 pub use snapshot::{
-    BackendView, Ejected, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis, Snapshot,
+    BackendView, Ejected, EjectedFor, Health, InterruptionRate, Live, LoadReport, ProbeView, RateBasis,
+    Snapshot,
 };
 pub use table::{BackendEntry, RouteEntry, RoutingTable};
 pub use tenant::{Allowance, Tenant};

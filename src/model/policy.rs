@@ -36,6 +36,9 @@ pub struct Policy {
     pub hold: Duration,
     /// How fast the share of a receiving backend may grow.
     pub ramp: Ramp,
+    /// For how long a backend that may serve again is taken to be ready for a part only, which rises; zero for not at all.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub slow_start: Duration,
     /// Share that every eligible backend keeps, so that it stays warm and measured.
     pub keep_warm: Share,
     /// That the loss of any one cloud or region can be borne; `None` for no such demand.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackendId, Policy, RouteId};
+use super::{BackendId, Policy, RouteId, Share};
 
 /// Longest name of a model in bytes. What asks for a longer one asks for none that is known.
 pub const MODEL_LEN_MAX: usize = 256;
@@ -170,6 +170,17 @@ impl Default for RetrySpec {
     }
 }
 
+/// When a request that is late is sent to a second backend beside the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HedgeSpec {
+    /// After so long without an answer; `None` for the 95th percentile of the backend's time to first byte.
+    pub after: Option<Duration>,
+    /// Never before.
+    pub at_least: Duration,
+    /// Part of the route's requests that may be sent so.
+    pub budget: Share,
+}
+
 /// The latency objective of a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Slo {
@@ -220,6 +231,9 @@ pub struct Route {
     /// When they are sent to another backend.
     #[serde(default)]
     pub retry: RetrySpec,
+    /// When they are sent to a second one beside it; `None` for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<HedgeSpec>,
     /// Who may wait when backends are full, unless a request says otherwise.
     #[serde(default)]
     pub priority: Priority,

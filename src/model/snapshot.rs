@@ -30,9 +30,38 @@ pub struct ProbeView {
     pub at: Timestamp,
 }
 
-/// A backend that gets no requests for a while because too many of them failed.
+/// What a backend is ejected for.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum EjectedFor {
+    /// Too many of its requests fail.
+    #[default]
+    Failures,
+    /// It is far slower than the other backends of a route.
+    Latency,
+}
+
+impl EjectedFor {
+    /// Every reason, in the order of counters.
+    pub const ALL: [EjectedFor; 2] = [EjectedFor::Failures, EjectedFor::Latency];
+
+    /// As JSON and metrics spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EjectedFor::Failures => "failures",
+            EjectedFor::Latency => "latency",
+        }
+    }
+}
+
+/// A backend that gets no requests for a while: too many of them failed, or it is far slower than others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Ejected {
+    /// What for.
+    #[serde(default)]
+    pub reason: EjectedFor,
     /// What was seen, in words.
     pub why: String,
     /// When it is tried again.
@@ -137,7 +166,7 @@ pub struct BackendView {
     pub health: Health,
     /// The last successful probe.
     pub probe: Option<ProbeView>,
-    /// That it gets no requests because too many of them fail; `None` if it may have some.
+    /// That it gets no requests because too many of them fail, or it is far slower than others; `None` if it may have some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejected: Option<Ejected>,
     /// What live traffic says.

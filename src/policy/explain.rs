@@ -44,7 +44,7 @@ pub fn summary(decision: &Decision) -> String {
             text += " No backend is known to be healthy: those never probed yet are used."
         }
         Fallback::Slo => {
-            text += " Every backend is over the latency objective: it is given up to serve at all."
+            text += " Every backend is too slow for the latency objective or beside others: that is given up to serve at all."
         }
     }
     if decision.moving() {
@@ -74,7 +74,7 @@ pub fn binding(decision: &Decision) -> Option<String> {
     let cost = |b: &Verdict| b.marginal_usd_per_1k.unwrap_or(f64::MAX);
     let known = decision.backends.iter().filter(|b| b.marginal_usd_per_1k.is_some());
     let cheapest = known.min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    if let Some(cause @ (Cause::Saturated | Cause::Leaving)) = cheapest.limited_by {
+    if let Some(cause @ (Cause::Saturated | Cause::Leaving | Cause::SlowStart)) = cheapest.limited_by {
         let (backend, share) = (&cheapest.backend, percent(cheapest.share));
         return Some(format!("{backend} would be the cheapest, but {cause} (it keeps {share} for now)"));
     }

@@ -245,10 +245,12 @@ struct Step {
 }
 
 /// Whether anyone may grow towards its target. Where all who should are held, there is no move to wait for: what is held comes
-/// when it is held no longer.
+/// when it is held no longer. One that starts slowly grows.
 fn is_on_its_way(sites: &[Site], state: &State) -> bool {
     let gain = |place: usize| state.target[place] - state.shares[place];
-    (0..sites.len()).any(|place| gain(place) > SHARE_EPSILON && sites[place].held_by.is_none())
+    (0..sites.len()).any(|place| {
+        gain(place) > SHARE_EPSILON && sites[place].held_by.is_none_or(|c| c == Cause::SlowStart)
+    })
 }
 
 /// Remembers who may not have its share now. Being full is no such reason: it comes and goes with the demand.

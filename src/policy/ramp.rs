@@ -36,7 +36,7 @@ pub(super) fn evacuate(sites: &[Site], state: &mut State) {
         |site, share, target, _| target.min(site.ready_share) - share,
         |site, share, _, _| site.ready_share - share,
         |site, share, _, before| match site.limited_by {
-            Some(Cause::OverSlo | Cause::Capacity) => before - share,
+            Some(Cause::OverSlo | Cause::LatencyOutlier | Cause::Capacity) => before - share,
             _ => 0.0,
         },
         |_, share, target, _| target - share,

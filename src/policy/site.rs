@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     cost::{self, Costing, Missing},
     model::{
-        BackendView, Cause, Fallback, Health, Override, OverrideKind, Policy, Ruled, Share, Slo, Snapshot,
-        Timestamp, ruling,
+        BackendView, Cause, EjectedFor, Fallback, Health, Override, OverrideKind, Policy, Ruled, Share, Slo,
+        Snapshot, Timestamp, ruling,
     },
 };
 
@@ -74,8 +74,8 @@ pub struct Site<'a> {
     pub missing: Option<Missing>,
     /// Load at which shares are compared, in requests per second.
     pub demand_rps: f64,
-    /// The constraint that may be given up for it, should nothing else be left.
-    waivable: Option<Cause>,
+    /// What has to be given up for it, should nothing else be left.
+    waivable: Option<Fallback>,
     /// Limit once that is given up: by capacity and rules.
     waived_limit: f64,
     /// Whether a rule or an operator caps it, whatever else limits it.
@@ -170,6 +170,36 @@ impl Site<'_> {
         }
     }
 
+    /// Lets what is ready rise step by step where it may serve again, or for the first time, having been away (`Policy::slow_start`). What it has it
+    /// keeps.
+    fn start_slowly(&mut self, policy: &Policy, has: f64, absent_at: &mut Option<Timestamp>, now: Timestamp) {
+        let away = matches!(
+            self.limited_by,
+            Some(
+                Cause::Unresolved
+                    | Cause::Unhealthy
+                    | Cause::Ejected
+                    | Cause::LatencyOutlier
+                    | Cause::HealthUnknown
+            )
+        );
+        if away && !self.may_serve {
+            *absent_at = Some(now);
+        }
+        let Some(at) = *absent_at else { return };
+        let since = now.duration_since(at).unsigned_abs();
+        if since >= policy.slow_start {
+            *absent_at = None;
+        } else if self.may_serve {
+            let part = since.as_secs_f64() / policy.slow_start.as_secs_f64();
+            let warm = (self.ready_share * part).max(has);
+            if warm < self.ready_share {
+                self.ready_share = warm;
+                self.held_by.get_or_insert(Cause::SlowStart);
+            }
+        }
+    }
+
     /// Applies the rules' caps. A pin is an operator's word of today, which is stronger than a rule.
     fn follow_caps(&mut self, has: f64, pinned: bool) {
         if pinned {
@@ -217,6 +247,8 @@ pub fn survey<'a>(
     let demand_rps = snapshot.demand_rps.max(DEMAND_MIN_RPS);
     let response_bytes = response_bytes(snapshot);
     let mut sites = Vec::with_capacity(snapshot.backends.len());
+    let mut absent_at = std::mem::take(&mut state.absent_at);
+    absent_at.resize(snapshot.backends.len(), None);
     for (i, view) in snapshot.backends.iter().enumerate() {
         let cost = cost::cost_of(view, response_bytes);
         let own_load_rps = state.shares[i] * demand_rps;
@@ -282,18 +314,28 @@ pub fn survey<'a>(
             site.forbid(Cause::Unresolved);
         } else if view.health == Health::Unhealthy {
             site.forbid(Cause::Unhealthy);
-        } else if view.ejected.is_some() {
-            site.forbid(Cause::Ejected);
+        } else if let Some(out) = &view.ejected {
+            match out.reason {
+                EjectedFor::Failures => site.forbid(Cause::Ejected),
+                EjectedFor::Latency => {
+                    site.forbid(Cause::LatencyOutlier);
+                    site.waivable = Some(Fallback::Slo);
+                }
+            }
         } else if view.health == Health::Unknown {
             // Leaving it would send everything to whoever happens to be probed first.
-            site.waivable = Some(Cause::HealthUnknown);
+            site.waivable = Some(Fallback::StaleSignals);
             site.keep(has, Cause::HealthUnknown);
         } else if over_slo {
             site.forbid(Cause::OverSlo);
-            site.waivable = Some(Cause::OverSlo);
+            site.waivable = Some(Fallback::Slo);
         }
+        site.start_slowly(policy, has, &mut absent_at[i], now);
         site.follow_denial(has);
         sites.push(site);
+    }
+    if absent_at.iter().any(Option::is_some) {
+        state.absent_at = absent_at;
     }
     waive(&mut sites);
     sites
@@ -327,14 +369,14 @@ fn of<'s>(snapshot: &'s Snapshot, site: &Site<'s>, kind: OverrideKind) -> impl I
     snapshot.overrides.iter().filter(move |o| o.kind == kind && o.backend.as_ref() == Some(id))
 }
 
-/// If nothing may serve, gives up first on unknown health, then on the latency objective: never on health, a rule or an operator's word.
+/// If nothing may serve, gives up first on unknown health, then on speed: never on health, a rule or an operator's word.
 fn waive(sites: &mut [Site]) -> Fallback {
-    for (cause, fallback) in [(Cause::HealthUnknown, Fallback::StaleSignals), (Cause::OverSlo, Fallback::Slo)]
-    {
+    const ORDER: [Fallback; 2] = [Fallback::StaleSignals, Fallback::Slo];
+    for fallback in ORDER {
         if sites.iter().any(|s| s.may_serve) {
             break;
         }
-        for site in sites.iter_mut().filter(|s| s.waivable == Some(cause) && !s.may_serve) {
+        for site in sites.iter_mut().filter(|s| s.waivable == Some(fallback) && !s.may_serve) {
             site.may_serve = true;
             site.limit = site.waived_limit;
             site.ready_share = site.waived_limit;
@@ -343,16 +385,14 @@ fn waive(sites: &mut [Site]) -> Fallback {
             return fallback;
         }
     }
-    match sites.iter().find(|s| s.may_serve) {
+    let mut serving = sites.iter().filter(|s| s.may_serve);
+    match serving.next() {
         None => Fallback::NothingEligible,
         // A first pass (before overrides) may already have waived the constraint.
-        Some(_) if sites.iter().filter(|s| s.may_serve).all(|s| s.waivable == Some(Cause::HealthUnknown)) => {
-            Fallback::StaleSignals
-        }
-        Some(_) if sites.iter().filter(|s| s.may_serve).all(|s| s.waivable == Some(Cause::OverSlo)) => {
-            Fallback::Slo
-        }
-        Some(_) => Fallback::None,
+        Some(site) => match site.waivable {
+            Some(fallback) if serving.all(|s| s.waivable == Some(fallback)) => fallback,
+            _ => Fallback::None,
+        },
     }
 }
 

@@ -73,6 +73,9 @@ pub struct State {
     /// does not ask for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserve: Vec<f64>,
+    /// When each backend was last seen unable to serve; `None` once `slow_start` has passed. Empty if that is so of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent_at: Vec<Option<Timestamp>>,
     /// Backends that had to be left or limited, for another reason than capacity, and have not been let back yet.
     pub barred: Vec<bool>,
 }
@@ -125,7 +128,12 @@ impl State {
         let warmth = self.warmth.iter_mut().flat_map(|w| {
             [&mut w.reported_at, &mut w.full_at, &mut w.late_at, &mut w.stalled_at, &mut w.overloaded_at]
         });
-        let times = self.over_slo_at.iter_mut().chain(std::iter::once(&mut self.moved_at)).chain(warmth);
+        let times = self
+            .over_slo_at
+            .iter_mut()
+            .chain(&mut self.absent_at)
+            .chain(std::iter::once(&mut self.moved_at))
+            .chain(warmth);
         times.flatten().for_each(|at| *at = (*at).min(now));
         let elapsed = self
             .at
@@ -158,9 +166,11 @@ impl State {
         let fills_fit =
             [&self.fill, &self.home_fill].iter().all(|fill| fill.is_empty() || fill.len() == count);
         let reserve_fits = self.reserve.is_empty() || self.reserve.len() == count;
+        let absences_fit = self.absent_at.is_empty() || self.absent_at.len() == count;
         let regrets_fit = self.regret_usd.is_empty() || self.regret_usd.len() == count;
         lengths.iter().all(|len| *len == count)
             && regrets_fit
+            && absences_fit
             && reserve_fits
             && fills_fit
             && self.regret_usd.iter().all(|usd| usd.is_finite())
@@ -189,6 +199,9 @@ impl State {
         let pick_fill = |values: &[bool]| -> Vec<bool> {
             places.iter().map(|place| place.is_some_and(|p| values.get(p) == Some(&true))).collect()
         };
+        let pick_time = |times: &[Option<Timestamp>]| -> Vec<Option<Timestamp>> {
+            places.iter().map(|place| place.and_then(|p| times.get(p).copied()).flatten()).collect()
+        };
         State {
             backends: snapshot.backends.iter().map(|view| view.backend.id.clone()).collect(),
             at: self.at,
@@ -209,10 +222,8 @@ impl State {
                 .iter()
                 .map(|p| p.and_then(|p| self.warmth.get(p).copied()).unwrap_or_default())
                 .collect(),
-            over_slo_at: places
-                .iter()
-                .map(|p| p.and_then(|p| self.over_slo_at.get(p).copied()).flatten())
-                .collect(),
+            over_slo_at: pick_time(&self.over_slo_at),
+            absent_at: pick_time(&self.absent_at),
             regret_usd: pick(&self.regret_usd),
             reserve: pick(&self.reserve),
             barred: places

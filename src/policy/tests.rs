@@ -12,6 +12,8 @@ mod optimum;
 mod properties;
 /// What is kept ready for the loss of a cloud.
 mod redundancy;
+/// How traffic comes back to who was away.
+mod returning;
 /// What rules do to a decision, in a file of their own for its length.
 mod rules;
 /// What constraints cost.

@@ -88,6 +88,7 @@ pub(crate) fn policy() -> Policy {
         rule: Rule::Threshold { shift_at: Share::new(0.15).unwrap(), return_at: Share::new(0.05).unwrap() },
         hold: Duration::from_secs(600),
         ramp: Ramp::new(0.1, Duration::from_secs(1)).unwrap(),
+        slow_start: Duration::ZERO,
         keep_warm: Share::ZERO,
         n_minus_one: None,
     }

@@ -134,6 +134,12 @@ impl Peeked {
         Some(whole.slice(begin..whole.len().min(begin + len)))
     }
 
+    /// The same for another request that is sent with it. Only of what is whole.
+    pub(super) fn again(&mut self) -> Peeked {
+        let held = Held { first: self.held.whole(), joined: BytesMut::new() };
+        Peeked { held, complete: self.complete, continued: self.continued, ..Peeked::default() }
+    }
+
     /// Another attempt begins.
     pub(super) fn rewind(&mut self) {
         self.sent = false;

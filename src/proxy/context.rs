@@ -14,6 +14,7 @@ use super::{
     answers::Refusal,
     body::Peeked,
     gate::Pass,
+    hedge::Entrant,
     incoming::{Incoming, may_name_model, priority},
     matcher::{Found, Request as _},
     pick::ATTEMPTS_MAX,
@@ -59,6 +60,10 @@ pub struct Context {
     pub(super) guest: Option<Arc<Guest>>,
     /// Reads the tokens of the answer; on the heap, since only answers of models have it.
     pub(super) usage: Option<Box<usage::Reader>>,
+    /// What it is one of, if two may be under way for the same answer; on the heap, since few are.
+    pub(super) entrant: Option<Box<Entrant>>,
+    /// Whether others ask for the answer in its place, and count it.
+    pub(super) handed_over: bool,
 }
 
 /// What the requests for its model took.
@@ -127,7 +132,33 @@ impl Context {
             model: None,
             guest: None,
             usage: None,
+            entrant: None,
+            handed_over: false,
         }
+    }
+
+    /// A request for the same answer, sent in the place of this one.
+    pub(super) fn again(&mut self, entrant: Entrant) -> Context {
+        Context {
+            started: self.started,
+            request_id: self.request_id.clone(),
+            found: self.found.clone(),
+            position: self.position,
+            key: self.key,
+            peeked: self.peeked.as_mut().map(|peeked| Box::new(peeked.again())),
+            rewritten: self.rewritten,
+            span: self.span.clone(),
+            model: self.model.clone(),
+            guest: self.guest.clone(),
+            entrant: Some(Box::new(entrant)),
+            ..Context::new()
+        }
+    }
+
+    /// Takes a backend as tried: it is asked already.
+    pub(super) fn pass_over(&mut self, target: usize) {
+        self.tried[self.attempts] = target;
+        self.attempts += 1;
     }
 
     pub(super) fn lane(&self) -> Option<&Lane> {
@@ -206,7 +237,8 @@ impl Context {
     /// requests is passed over while there is another. A backend with several addresses may be tried again at another one when
     /// there is no other backend.
     fn choose(&self, table: &Table, lane: &Lane) -> Option<usize> {
-        let willing = |target: usize| !lane.is_paused(target);
+        let asked = |target: usize| self.entrant.as_ref().is_some_and(|entrant| entrant.asks_already(target));
+        let willing = |target: usize| !lane.is_paused(target) && !asked(target);
         if self.attempts == 0 {
             let kept = self.key.and_then(|key| {
                 let load = |target: usize| lane.meter(target).in_flight();
@@ -234,6 +266,7 @@ impl Context {
     /// backend has just gone, all that was on its way to it fails so at once.
     pub(super) fn give_up(&mut self, reason: RetryReason) -> bool {
         let another = self.attempt.is_some()
+            && !self.entrant.as_ref().is_some_and(|entrant| entrant.is_second())
             && self.attempts < ATTEMPTS_MAX
             && self.next_target().is_some()
             && self.lane().is_some_and(|lane| reason == RetryReason::Connect || lane.may_retry());
@@ -250,8 +283,13 @@ impl Context {
     /// # Errors
     /// When no backend may serve, or all that may have as much as they may have.
     pub(super) async fn begin_attempt(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
-        let target = self.next_target().ok_or(Refusal::NothingEligible)?;
-        let (target, pass) = self.admit(target, head).await?;
+        let (target, pass) = match self.entrant.as_mut().and_then(|entrant| entrant.take_seat()) {
+            Some(seat) => seat,
+            None => self.admit(self.next_target().ok_or(Refusal::NothingEligible)?, head).await?,
+        };
+        if let Some(entrant) = &self.entrant {
+            entrant.is_at(target);
+        }
         let (table, lane) = self.found.as_ref().ok_or(Refusal::NothingEligible)?;
         if table.targets[target].signs().is_some()
             && !self.peeked.as_ref().is_some_and(|peeked| peeked.is_whole())
@@ -296,7 +334,11 @@ impl Context {
     }
 
     /// A place at this backend, or at the best other one that has one free; else the next that is free at this one.
-    async fn admit(&self, target: usize, head: &RequestHeader) -> Result<(usize, Option<Pass>), Refusal> {
+    pub(super) async fn admit(
+        &self,
+        target: usize,
+        head: &RequestHeader,
+    ) -> Result<(usize, Option<Pass>), Refusal> {
         let Some((table, lane)) = &self.found else { return Err(Refusal::NothingEligible) };
         let lane = &table.lanes[*lane];
         let Some((limit, gate)) = &table.targets[target].limit else { return Ok((target, None)) };

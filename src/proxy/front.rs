@@ -14,6 +14,7 @@ use tokio::{runtime::Runtime, sync::watch, time::Instant};
 use super::{
     door::{Door, Reception, Scheme, serve::LAST_REQUEST},
     handler::Handler,
+    hedge::Pair,
     pick::ATTEMPTS_MAX,
     table::Publisher,
 };
@@ -70,7 +71,9 @@ impl Front {
             upstream_keepalive_pool_size: POOLED_CONNECTIONS_MAX,
             ..ServerConf::default()
         };
-        let proxy = Arc::new(http_proxy(&Arc::new(conf), Handler::new(publisher.current())));
+        let pair = Pair::default();
+        let proxy = Arc::new(http_proxy(&Arc::new(conf), Handler::new(publisher.current(), pair.clone())));
+        pair.knows(&proxy);
         let (stop, stopped) = watch::channel(false);
         let reception = Reception::new(options.door.clone(), proxy.clone(), stopped.clone());
         let accept = |listener: Option<TcpListener>, scheme| -> io::Result<Option<SocketAddr>> {

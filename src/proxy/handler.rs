@@ -17,6 +17,7 @@ use super::{
     context::Context,
     forwarded::{self, Origin},
     grpc,
+    hedge::{self, Pair},
     incoming::{X_REQUEST_ID, host_of, request_id},
     settle::is_events,
     strict,
@@ -39,13 +40,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Serves requests by the table.
 pub struct Handler {
-    table: Arc<ArcSwap<Table>>,
+    pub(super) table: Arc<ArcSwap<Table>>,
+    pub(super) pair: Pair,
 }
 
 impl Handler {
-    /// Serves by whatever `table` holds when a request arrives.
-    pub fn new(table: Arc<ArcSwap<Table>>) -> Handler {
-        Handler { table }
+    /// Serves by whatever `table` holds when a request arrives. Where `pair` knows no proxy, no request is sent to two backends.
+    pub fn new(table: Arc<ArcSwap<Table>>, pair: Pair) -> Handler {
+        Handler { table, pair }
     }
 }
 
@@ -61,6 +63,10 @@ impl ProxyHttp for Handler {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if let Some(own) = hedge::entered(session)? {
+            *ctx = own;
+            return Ok(false);
+        }
         ctx.request_id = request_id(session.req_header());
         if !strict::is_sound(session) {
             ctx.refusal = Some(Refusal::BadRequest);
@@ -70,7 +76,11 @@ impl ProxyHttp for Handler {
         let received = ctx.receive(self.table.load_full(), session).await?;
         ctx.begin_span(session.req_header());
         let (refusal, wait) = match received {
-            Ok(()) if ctx.next_target().is_some() => return Ok(false),
+            Ok(()) if ctx.next_target().is_some() => match ctx.seat(session).await {
+                Ok(None) => return Ok(false),
+                Ok(Some(seat)) => return self.race(session, ctx, seat).await,
+                Err(refusal) => (refusal, None),
+            },
             Ok(()) => (Refusal::NothingEligible, None),
             Err(refused) => refused,
         };
@@ -273,7 +283,10 @@ impl ProxyHttp for Handler {
             let (error_code, events) = (begun.status.as_u16(), takes_events(begun));
             if *e.esource() == ErrorSource::Upstream {
                 ctx.attempt.iter().for_each(|attempt| attempt.meter.broke_off());
-                let told = if events {
+                let told = if ctx.entrant.is_some() {
+                    // Whoever passes the answer on tells the client.
+                    Ok(())
+                } else if events {
                     answers::break_off(session, e).await
                 } else if grpc::is_asked_for(session.req_header()) {
                     answers::break_off_call(session, e).await
@@ -301,6 +314,14 @@ impl ProxyHttp for Handler {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
+        if ctx.handed_over {
+            return;
+        }
+        if let Some(entrant) = &ctx.entrant
+            && session.response_written().is_some()
+        {
+            entrant.has_won().await;
+        }
         // A refusal counts as what it is: calls of gRPC are told of it in an answer of 200.
         let code = match begun(session) {
             Some(response) => ctx.refusal.map_or(response.status.as_u16(), Refusal::status),
@@ -311,7 +332,10 @@ impl ProxyHttp for Handler {
             code,
             failed: (e.is_some() && !by_client) || code >= 500,
             duration: ctx.started.elapsed(),
-            bytes_received: session.as_ref().body_bytes_read() as u64,
+            bytes_received: match &ctx.entrant {
+                Some(entrant) => entrant.bytes_received,
+                None => session.as_ref().body_bytes_read() as u64,
+            },
             bytes_sent: session.as_ref().body_bytes_sent() as u64,
         };
         ctx.end_span(session, &outcome);

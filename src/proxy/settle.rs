@@ -94,7 +94,7 @@ impl Context {
             tenant: self.guest.as_ref().map(|guest| guest.tenant.id.clone()),
             method: head.method.as_str().to_owned(),
             path: Entry::path_of(head.uri.path()),
-            protocol: match session.is_http2() {
+            protocol: match self.entrant.as_ref().map_or(session.is_http2(), |entrant| entrant.http2) {
                 true => "HTTP/2.0",
                 false => "HTTP/1.1",
             },

@@ -26,12 +26,13 @@ use super::{
 };
 use crate::{
     model::{
-        Affinity, AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, LimitSpec,
+        Affinity, AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, HedgeSpec, LimitSpec,
         ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Timestamp, Trust,
     },
     signals::{
         budget::RetryBudget,
         credentials::{Badge, CredentialBoard},
+        hedges::HedgeBudget,
         ledger::{ModelLedger, OTHER_MODELS},
         load::Tally,
         traces::Tracer,
@@ -129,6 +130,8 @@ pub struct Lane {
     pub aliases: Option<AHashMap<String, Alias>>,
     /// When a request gets another attempt.
     pub retry: Retry,
+    /// When a request is sent to a second backend; `None` for never.
+    pub hedge: Option<Hedge>,
     /// Who of its requests may wait when backends are full, if they do not say so.
     pub priority: Priority,
     /// Longest silence of a backend.
@@ -198,6 +201,31 @@ impl Retry {
             inference: spec.inference,
             budget,
         }
+    }
+}
+
+/// When a request is sent to a second backend beside the first.
+#[derive(Debug)]
+pub struct Hedge {
+    spec: HedgeSpec,
+    /// How many.
+    pub budget: Arc<HedgeBudget>,
+}
+
+impl Hedge {
+    fn new(spec: &HedgeSpec, budget: Arc<HedgeBudget>) -> Hedge {
+        Hedge { spec: spec.clone(), budget }
+    }
+
+    /// After how long without an answer from a backend; `None` where that is not known yet.
+    pub fn after(&self, meter: &Meter) -> Option<Duration> {
+        let after = self.spec.after.or_else(|| meter.lateness.p95())?;
+        Some(after.max(self.spec.at_least))
+    }
+
+    /// Counts a request towards the budget.
+    pub fn earn(&self) {
+        self.budget.earn(self.spec.budget.get());
     }
 }
 
@@ -325,6 +353,7 @@ impl Table {
                     meters: own.into(),
                     refused: meters.get(Some(&id), None),
                     retry: Retry::new(&entry.route.retry, meters.budget(&id)),
+                    hedge: entry.route.hedge.as_ref().map(|spec| Hedge::new(spec, meters.hedge_budget(&id))),
                     priority: entry.route.priority,
                     silence_timeout: entry.route.silence_timeout,
                     affinity: entry.route.affinity.clone(),

@@ -8,6 +8,7 @@
 //! - [`allowance`]: what tenants have used of what they may.
 //! - [`credentials`]: what backends are shown of who Tradewind is.
 //! - [`budget`]: how many second attempts there may be.
+//! - [`hedges`]: how many requests may be sent to two backends, and what became of that.
 //! - [`connections`]: how many connections clients have, and how many were ended by us.
 //! - [`ledger`]: what requests took, in tokens and dollars.
 //! - [`traffic`]: what live traffic says: rates, latency, errors.
@@ -24,6 +25,7 @@ pub mod credentials;
 pub mod ejection;
 #[cfg(test)]
 mod fixture;
+pub mod hedges;
 pub mod ledger;
 pub mod load;
 pub mod notices;

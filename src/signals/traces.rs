@@ -46,7 +46,7 @@ pub struct Tracer {
 }
 
 /// A span that has begun.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Begun {
     trace_id: u128,
     span_id: u64,

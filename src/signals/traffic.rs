@@ -16,6 +16,7 @@ use super::{
     allowance::{SavedAll, Usage},
     budget::RetryBudget,
     connections::ConnectionMeter,
+    hedges::{HedgeBudget, HedgeCounts, Lateness},
     ledger::{Ledger, ModelLedger, Rate},
     load::Tally,
 };
@@ -205,6 +206,10 @@ pub struct Meter {
     pub duration: Histogram,
     /// From the choice of the backend to the first byte of the answer's body, recorded when it comes; failures are left out.
     pub first_byte: Histogram,
+    /// Second requests sent there beside a first one that was late, and those that were not sent though the one there was late.
+    pub hedges: HedgeCounts,
+    /// From when on an answer from there is late.
+    pub lateness: Lateness,
     /// What its requests took.
     pub ledger: Ledger,
     /// What they cost now.
@@ -225,6 +230,8 @@ impl Default for Meter {
             bytes_sent: AtomicU64::new(0),
             duration: Histogram::default(),
             first_byte: Histogram::default(),
+            hedges: HedgeCounts::default(),
+            lateness: Lateness::default(),
             ledger: Ledger::default(),
             rate: Rate::default(),
         }
@@ -382,6 +389,7 @@ pub struct Meters {
     all: Mutex<HashMap<MeterKey, Arc<Meter>>>,
     tallies: Mutex<HashMap<BackendId, Arc<Tally>>>,
     budgets: Mutex<HashMap<RouteId, Arc<RetryBudget>>>,
+    hedges: Mutex<HashMap<RouteId, Arc<HedgeBudget>>>,
     tenants: Mutex<BTreeMap<TenantId, Arc<Usage>>>,
     models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
     /// Connections of clients.
@@ -407,6 +415,12 @@ impl Meters {
     pub fn budget(&self, route: &RouteId) -> Arc<RetryBudget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.entry(route.clone()).or_default().clone()
+    }
+
+    /// How many second requests a route may send, made when first asked for.
+    pub fn hedge_budget(&self, route: &RouteId) -> Arc<HedgeBudget> {
+        let mut hedges = self.hedges.lock().unwrap_or_else(PoisonError::into_inner);
+        hedges.entry(route.clone()).or_default().clone()
     }
 
     /// Every retry budget, sorted by its route.
@@ -492,20 +506,31 @@ struct Mark {
     first_byte: Box<[u64; BUCKETS]>,
 }
 
-/// Cuts the last minute out of a meter's counters.
+/// Cuts the last minute, or another time, out of a meter's counters.
 #[derive(Debug)]
 pub struct Window {
     meter: Arc<Meter>,
+    length: Duration,
     marks: VecDeque<Mark>,
 }
 
 impl Window {
-    /// A window that starts now.
+    /// A window of a minute that starts now.
     pub fn new(meter: Arc<Meter>) -> Window {
-        Window { meter, marks: VecDeque::new() }
+        Window::over(meter, WINDOW)
     }
 
-    /// Advances to `now`; says what the last minute held, and the bytes and requests in it.
+    /// A window of this length that starts now.
+    pub fn over(meter: Arc<Meter>, length: Duration) -> Window {
+        Window { meter, length, marks: VecDeque::new() }
+    }
+
+    /// How far back it looks.
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Advances to `now`; says what the window holds, and the bytes and requests in it.
     pub fn advance(&mut self, now: Timestamp) -> (Live, Volume) {
         let mark = Mark {
             at: now,
@@ -514,13 +539,13 @@ impl Window {
             bytes_sent: self.meter.bytes_sent.load(Relaxed),
             first_byte: self.meter.first_byte.counts(),
         };
-        // A clock that was set back makes marks of the future: they say nothing about the last minute.
-        self.marks.retain(|m| m.at < now && now.duration_since(m.at).unsigned_abs() <= WINDOW);
+        // A clock that was set back makes marks of the future: they say nothing about the past.
+        self.marks.retain(|m| m.at < now && now.duration_since(m.at).unsigned_abs() <= self.length);
         let (live, volume) = match self.marks.front() {
             Some(start) => self.between(start, &mark),
             None => (Live { in_flight: self.meter.in_flight(), ..Live::default() }, Volume::default()),
         };
-        let spacing = WINDOW / MARKS_MAX as u32;
+        let spacing = self.length / MARKS_MAX as u32;
         let due = self.marks.back().is_none_or(|last| now.duration_since(last.at).unsigned_abs() >= spacing);
         if due {
             self.marks.push_back(mark);

@@ -14,13 +14,14 @@ use prometheus_client::{
 
 use crate::{
     model::{
-        BackendId, Decision, Health, Override, OverrideKind, Priority, Redundancy, RouteId, Snapshot,
-        TenantId, Timestamp,
+        BackendId, Decision, EjectedFor, Health, Override, OverrideKind, Priority, Redundancy, RouteId,
+        Snapshot, TenantId, Timestamp,
     },
     signals::{
         allowance::{Denied, Usage},
         budget::RetryBudget,
         connections::ConnectionMeter,
+        ejection,
         ledger::{Ledger, ModelLedger},
         load::LoadStatus,
         notices::NoticeKind,
@@ -58,7 +59,7 @@ pub struct View {
     /// Moves by route and reason.
     pub shifts: Vec<(RouteId, &'static str, u64)>,
     /// Whether each backend that may be ejected is, and how often it was.
-    pub ejections: Vec<(BackendId, bool, u64)>,
+    pub ejections: Vec<ejection::Tally>,
     /// Requests that wait at each backend with a limit, and those that were refused, by priority.
     pub waiting: Vec<(BackendId, u64, [u64; Priority::ALL.len()])>,
     /// Notices by backend and kind.
@@ -223,6 +224,14 @@ impl View {
         let mut exhausted = family(encoder, "tradewind_retry_budget_exhausted", help, MetricType::Counter)?;
         for (route, budget) in &self.budgets {
             exhausted.counter(vec![("route", route.as_str())], budget.exhausted())?;
+        }
+        let help =
+            "Requests that were late and were sent to this backend beside the first, or not, by outcome";
+        let mut hedges = family(encoder, "tradewind_hedges", help, MetricType::Counter)?;
+        for (key, meter) in self.backends_only() {
+            for (outcome, count) in meter.hedges.all().filter(|(_, count)| *count > 0) {
+                hedges.counter(with(name(key), "outcome", outcome.as_str()), count)?;
+            }
         }
         let help = "Answers that broke after they had begun";
         let mut broken = family(encoder, "tradewind_answers_broken_off", help, MetricType::Counter)?;
@@ -393,15 +402,18 @@ impl View {
             let value = f64::from(u8::from(view.health == Health::Healthy));
             healthy.gauge(vec![("backend", view.backend.id.as_str())], value)?;
         }
-        let help = "1 while the backend gets no requests because too many of them failed";
+        let help = "1 while the backend gets no requests because too many of them failed or it was far slower than others";
         let mut ejected = family(encoder, "tradewind_backend_ejected", help, MetricType::Gauge)?;
         for (backend, out, _) in &self.ejections {
             ejected.gauge(vec![("backend", backend.as_str())], f64::from(u8::from(*out)))?;
         }
-        let help = "How often the backend was taken out because too many of its requests failed";
+        let help = "How often the backend was taken out, for failures or for its latency";
         let mut ejections = family(encoder, "tradewind_backend_ejections", help, MetricType::Counter)?;
-        for (backend, _, count) in &self.ejections {
-            ejections.counter(vec![("backend", backend.as_str())], *count)?;
+        for (backend, _, counts) in &self.ejections {
+            for (reason, count) in EjectedFor::ALL.into_iter().zip(counts) {
+                let labels = vec![("backend", backend.as_str()), ("reason", reason.as_str())];
+                ejections.counter(labels, *count)?;
+            }
         }
         let help = "Requests that wait here for a place at a backend with a limit";
         let mut waiting = family(encoder, "tradewind_requests_waiting", help, MetricType::Gauge)?;

@@ -26,6 +26,28 @@ fn second_attempts() {
         hint: did you mean `retry_inference`?
     t.toml:19:19: error: routes.chat.silence_timeout: found 1ms, expected 10ms to 1d
     ");
+    let hedge = "hedge = { after = \"800ms\", at_least = \"100ms\", budget = \"2%\" }";
+    for good in ["hedge = {}", "hedge = { after = \"p95\" }", hedge] {
+        assert_eq!(route(good), "");
+    }
+    assert_snapshot!(route("hedge = { after = \"p99\", delay = \"1s\" }"), @r#"
+    t.toml:18:19: error: routes.chat.hedge.after: `p99` is not a duration: expected numbers with the units d, h, m, s or ms, such as "10m"
+        hint: write it like "p95" or "800ms"
+    t.toml:18:26: error: routes.chat.hedge: unknown key `delay`
+        hint: known here: `after`, `at_least`, `budget`
+    "#);
+    assert_snapshot!(route("hedge = { after = \"2h\", at_least = \"0s\", budget = 0 }"), @"
+    t.toml:18:19: error: routes.chat.hedge.after: found 2h, expected 1ms to 1h
+    t.toml:18:36: error: routes.chat.hedge.at_least: found 0s, expected 1ms to 1h
+    t.toml:18:51: error: routes.chat.hedge.budget: found 0%, expected more
+        hint: without `hedge`, no request is sent twice
+    ");
+    let alone = with("backends = [\"a\", \"b\"]", "backends = [\"a\"]\nhedge = {}");
+    assert_snapshot!(alone, @"
+    t.toml:9:11: warning: backends.b: no route uses it
+    t.toml:18:1: error: routes.chat.hedge: the route has a single backend
+        hint: a second request goes to another backend
+    ");
     assert_snapshot!(route("ttfb_timeout = \"5s\"\nidle_timeout = \"5s\""), @"
     t.toml:18:1: error: routes.chat: unknown key `ttfb_timeout`
         hint: this version times the wait for an answer and the gaps in it alike: use `silence_timeout`

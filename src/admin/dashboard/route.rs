@@ -84,7 +84,9 @@ fn why(out: &mut String, status: &RouteStatus, explanation: &Explanation) {
     let given_up = match status.fallback {
         Fallback::None => None,
         Fallback::StaleSignals => Some("no backend is known to be healthy: those never probed yet are used"),
-        Fallback::Slo => Some("every backend is over the latency objective: it is given up to serve at all"),
+        Fallback::Slo => Some(
+            "every backend is too slow for the latency objective or beside others: that is given up to serve at all",
+        ),
         Fallback::NothingEligible => Some("no backend may serve: requests are refused"),
     };
     if let Some(given_up) = given_up {

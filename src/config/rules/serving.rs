@@ -11,7 +11,7 @@ use super::{
         check::closest,
         faults::Severity,
         files,
-        leaf::{Leaf, ModelName, Named, OneOrMany, Text, show_duration},
+        leaf::{HedgeAfter, Leaf, ModelName, Named, OneOrMany, Text, show_duration},
         schema::{self, Document},
     },
     Rules, missing,
@@ -20,8 +20,9 @@ use crate::{
     cost::fees::Fees,
     model::{
         Affinity, AuthSpec, AwsSigV4, Backend, BackendId, BackendTls, Domain, EjectionSpec, HeaderMatch,
-        HostPattern, LimitSpec, ModelPattern, NMinusOne, PathPattern, Policy, PolicyId, ProbeSpec, Replicas,
-        RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo, units::percent,
+        HedgeSpec, HostPattern, LimitSpec, ModelPattern, NMinusOne, OutlierSpec, PathPattern, Policy,
+        PolicyId, ProbeSpec, Replicas, RetrySpec, Route, RouteId, RouteMatch, Rule, Share, Slo,
+        units::percent,
     },
 };
 
@@ -49,7 +50,11 @@ impl Rules<'_, '_> {
                 self.keys_of_other_rules(id, policy.rule);
                 let (hold, ramp, keep_warm) = (policy.hold.0, policy.ramp.0, policy.keep_warm.0);
                 let n_minus_one = self.n_minus_one(id, policy);
-                (id.clone(), Arc::new(Policy { id: id.clone(), rule, hold, ramp, keep_warm, n_minus_one }))
+                let slow_start = policy.slow_start.0;
+                let path = ["policies", id.as_str(), "slow_start"];
+                self.within(&path, slow_start, Duration::ZERO..=Duration::from_secs(3600));
+                let id = id.clone();
+                (id.clone(), Arc::new(Policy { id, rule, hold, ramp, slow_start, keep_warm, n_minus_one }))
             })
             .collect()
     }
@@ -233,7 +238,16 @@ impl Rules<'_, '_> {
             time,
             time_max,
             max_ejected: written.max_ejected.0,
+            latency: written.latency.as_ref().map(|latency| self.outlier(&at("latency"), latency)),
         }
+    }
+
+    fn outlier(&mut self, path: &[&str], written: &schema::LatencyEjection) -> OutlierSpec {
+        let (margin, window) = (written.margin.0, written.window.0);
+        let at = |key| [path, &[key]].concat();
+        self.within(&at("window"), window, Duration::from_secs(1)..=Duration::from_secs(600));
+        self.within(&at("margin"), margin, Duration::ZERO..=Duration::from_secs(3600));
+        OutlierSpec { factor: written.factor, margin, min_requests: written.min_requests, window }
     }
 
     pub(super) fn routes(
@@ -269,6 +283,7 @@ impl Rules<'_, '_> {
                 let at = [&path[..], &["silence_timeout"]].concat();
                 self.within(&at, time, Duration::from_millis(10)..=Duration::from_secs(24 * 3600));
             }
+            let hedge = written.hedge.as_ref().map(|hedge| self.hedge(&path, hedge, backends.len()));
             let affinity = written.affinity.as_ref().and_then(|written| self.affinity(&path, written));
             let tokens_per_request = written.tokens_per_request;
             routes.push(Arc::new(Route {
@@ -280,6 +295,7 @@ impl Rules<'_, '_> {
                 shadow,
                 slo,
                 retry: RetrySpec { on: written.retry_on.clone(), inference: written.retry_inference },
+                hedge,
                 priority: written.priority,
                 silence_timeout,
                 affinity,
@@ -287,6 +303,32 @@ impl Rules<'_, '_> {
             }));
         }
         routes
+    }
+
+    fn hedge(&mut self, route: &[&str], written: &schema::Hedge, backends: usize) -> HedgeSpec {
+        let at = |key| [route, &["hedge", key]].concat();
+        let times = Duration::from_millis(1)..=Duration::from_secs(3600);
+        let after = match written.after.0 {
+            HedgeAfter::P95 => None,
+            HedgeAfter::Time(time) => {
+                self.within(&at("after"), time, times.clone());
+                Some(time)
+            }
+        };
+        self.within(&at("at_least"), written.at_least.0, times);
+        if written.budget.0 == Share::ZERO {
+            let hint = "without `hedge`, no request is sent twice";
+            self.error(&at("budget"), "found 0%, expected more".into(), Some(hint.into()));
+        }
+        if backends < 2 {
+            let hint = "a second request goes to another backend";
+            self.error(
+                &[route, &["hedge"]].concat(),
+                "the route has a single backend".into(),
+                Some(hint.into()),
+            );
+        }
+        HedgeSpec { after, at_least: written.at_least.0, budget: written.budget.0 }
     }
 
     fn affinity(&mut self, route: &[&str], written: &schema::Affinity) -> Option<Affinity> {

@@ -223,6 +223,37 @@ pub(in crate::config) struct Ejection {
     /// Part of a route's backends that may be out so at once. If more than half of them are out, for this or because their
     /// probes fail, those out for this are used.
     pub(in crate::config) max_ejected: Text<Share>,
+    /// When it also goes out for being far slower than the other backends of a route; `{}` for the values below. Without it,
+    /// never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) latency: Option<LatencyEjection>,
+}
+
+/// When a backend is far slower than the others: its median time to first byte on a route against the median of theirs.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct LatencyEjection {
+    /// How many times theirs. Regions, machines and clouds differ by themselves.
+    #[schemars(range(max = 1000), extend("exclusiveMinimum" = 1))]
+    pub(in crate::config) factor: f64,
+    /// How much more than theirs at least; at most 1h.
+    pub(in crate::config) margin: Text<Duration>,
+    /// Answers in `window` that it and another one need each to be compared.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) min_requests: u64,
+    /// How far back is looked; 1s to 10m.
+    pub(in crate::config) window: Text<Duration>,
+}
+
+impl Default for LatencyEjection {
+    fn default() -> LatencyEjection {
+        LatencyEjection {
+            factor: 5.0,
+            margin: Text(Duration::from_millis(500)),
+            min_requests: 20,
+            window: seconds(60),
+        }
+    }
 }
 
 impl Default for Ejection {
@@ -236,6 +267,7 @@ impl Default for Ejection {
             time: seconds(30),
             time_max: seconds(300),
             max_ejected: half(),
+            latency: None,
         }
     }
 }

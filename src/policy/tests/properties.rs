@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{BackendView, Live, LoadReport, ProbeView, Ramp},
+    model::{BackendView, Ejected, EjectedFor, Live, LoadReport, ProbeView, Ramp},
     policy::worlds::at,
 };
 
@@ -23,6 +23,7 @@ enum Event {
     Slow(usize, bool),
     Leaving(usize, f64),
     Lost(usize),
+    Outlier(usize, bool),
     Wait(i64),
 }
 
@@ -55,6 +56,10 @@ fn happen(world: &mut World, event: Event) {
             let view = world.view_mut(NAMES[b]);
             (view.spot, view.live, view.load) = (None, Live::default(), LoadReport::default());
         }
+        Event::Outlier(b, out) => {
+            let ejected = Ejected { reason: EjectedFor::Latency, why: String::new(), until: at(0) };
+            world.view_mut(NAMES[b]).ejected = Some(ejected).filter(|_| out);
+        }
         Event::Wait(seconds) => world.now += seconds,
     }
 }
@@ -79,7 +84,7 @@ fn serves_where_it_may(world: &World, decision: &Decision) -> bool {
         !verdict.eligible || kept || verdict.share >= ready.min(verdict.limit) - 1e-6
     };
     decision.backends.iter().all(|verdict| {
-        let keeps = verdict.limited_by == Some(Cause::OverSlo);
+        let keeps = matches!(verdict.limited_by, Some(Cause::OverSlo | Cause::LatencyOutlier));
         let others_are_full = || decision.backends.iter().zip(&world.snapshot.backends).all(is_full);
         verdict.eligible || verdict.share.abs() < 1e-9 || keeps && others_are_full()
     })
@@ -110,6 +115,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         (0..4usize, any::<bool>()).prop_map(|(b, slow)| Event::Slow(b, slow)),
         (0..4usize, 0.0..1.0).prop_map(|(b, s)| Event::Leaving(b, s)),
         (0..4usize).prop_map(Event::Lost),
+        (0..4usize, any::<bool>()).prop_map(|(b, out)| Event::Outlier(b, out)),
         (-5000..5000i64).prop_map(Event::Wait),
     ];
     prop::collection::vec(event, 1..60)
@@ -122,11 +128,13 @@ proptest! {
         min in 0..5u32,
         keep_warm in 0.0..0.2,
         cold_start in 0..60u64,
+        slow_start in 0..60u64,
     ) {
         let mut world = World::new(&[("a", 1.0), ("b", 2.0), ("c", 3.0), ("d", 4.0)]);
         world.snapshot.slo.ttft_p95 = Some(OBJECTIVE);
         world.policy.keep_warm = Share::new(keep_warm).unwrap();
         world.policy.hold = Duration::from_secs(20);
+        world.policy.slow_start = Duration::from_secs(slow_start);
         for name in NAMES {
             world.configure(name, |b| {
                 let replicas = b.replicas.as_mut().unwrap();

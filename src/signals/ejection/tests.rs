@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    model::{BackendId, HostPattern, PathPattern, RouteId, RouteMatch, Share, Slo},
+    model::{BackendId, HostPattern, OutlierSpec, PathPattern, RouteId, RouteMatch, Share, Slo},
     policy::worlds,
     signals::traffic::Outcome,
 };
@@ -15,6 +15,12 @@ fn spec() -> EjectionSpec {
         time: Duration::from_secs(30),
         time_max: Duration::from_secs(300),
         max_ejected: half,
+        latency: Some(OutlierSpec {
+            factor: 5.0,
+            margin: Duration::from_millis(500),
+            min_requests: 20,
+            window: Duration::from_secs(60),
+        }),
     }
 }
 
@@ -52,6 +58,7 @@ impl World {
             priority: Default::default(),
             silence_timeout: None,
             affinity: None,
+            hedge: None,
             tokens_per_request: None,
         })];
         World { board: EjectionBoard::new(meters.clone()), meters, backends, routes }
@@ -64,6 +71,13 @@ impl World {
         let (duration, failed) = (Duration::from_millis(1), code >= 500);
         let outcome = Outcome { code, failed, duration, bytes_received: 0, bytes_sent: 0 };
         (0..count).for_each(|_| meter.finish(&outcome));
+    }
+
+    /// Answers whose first bytes took so long.
+    fn answers(&self, name: &str, count: usize, ms: u64) {
+        let route: RouteId = "chat".parse().unwrap();
+        let meter = self.meters.get(Some(&route), Some(&name.parse().unwrap()));
+        (0..count).for_each(|_| meter.first_byte.record(Duration::from_millis(ms)));
     }
 
     /// Who is out after a turn.
@@ -167,4 +181,77 @@ fn where_more_than_half_are_missing_nobody_is_ejected() {
     assert!(world.views(&[])[0].ejected.is_some());
     assert!(world.views(&["a"])[0].ejected.is_some());
     assert_eq!(world.views(&["b"])[0].ejected, None);
+}
+
+#[test]
+fn one_that_is_far_slower_than_its_peers_is_ejected() {
+    let world = World::new(&["a", "b", "c"]);
+    assert!(world.out_at(0).is_empty());
+    [("a", 2000), ("b", 200), ("c", 300)].iter().for_each(|(name, ms)| world.answers(name, 20, *ms));
+    assert_eq!(world.out_at(10), ["a"]);
+    let out = world.views(&[])[0].ejected.clone().unwrap();
+    assert_eq!((out.reason, out.until), (EjectedFor::Latency, at(40)));
+    assert!(out.why.contains("median time to first byte is 2.") && out.why.contains("chat"), "{}", out.why);
+    let counts: Vec<_> = world.board.all().into_iter().map(|(_, _, counts)| counts).collect();
+    assert_eq!(counts, [[0, 1], [0, 0], [0, 0]]);
+    // What was slow before is forgotten; the next time is twice as long.
+    assert!(world.out_at(41).is_empty());
+    assert!(world.out_at(42).is_empty());
+    [("a", 2000), ("b", 200), ("c", 300)].iter().for_each(|(name, ms)| world.answers(name, 20, *ms));
+    assert_eq!(world.out_at(43), ["a"]);
+    assert_eq!(world.views(&[])[0].ejected.as_ref().unwrap().until, at(103));
+}
+
+/// Who is out after so many answers of so many milliseconds of each.
+fn out_after(answers: &[(&str, usize, u64)]) -> Vec<String> {
+    let names: Vec<&str> = answers.iter().map(|(name, ..)| *name).collect();
+    let world = World::new(&names);
+    world.out_at(0);
+    answers.iter().for_each(|(name, count, ms)| world.answers(name, *count, *ms));
+    world.out_at(10)
+}
+
+#[test]
+fn what_is_slower_by_nature_is_not_ejected() {
+    assert!(out_after(&[("a", 50, 900), ("b", 50, 200)]).is_empty(), "not five times as slow");
+    assert!(out_after(&[("a", 50, 400), ("b", 50, 10)]).is_empty(), "not half a second slower");
+    assert_eq!(out_after(&[("a", 50, 2000), ("b", 50, 200)]), ["a"], "one peer is enough");
+    // Most answers count, not the slowest.
+    let world = World::new(&["a", "b"]);
+    world.out_at(0);
+    world.answers("a", 30, 200);
+    world.answers("a", 25, 20_000);
+    world.answers("b", 50, 200);
+    assert!(world.out_at(10).is_empty());
+}
+
+#[test]
+fn too_few_answers_on_either_side_say_nothing() {
+    assert!(out_after(&[("a", 19, 2000), ("b", 50, 200)]).is_empty());
+    assert!(out_after(&[("a", 50, 2000), ("b", 19, 200)]).is_empty());
+    assert!(out_after(&[("a", 50, 2000)]).is_empty(), "there is nobody to compare with");
+    let world = World::new(&["a", "b"]);
+    world.out_at(0);
+    world.answers("a", 50, 2000);
+    world.out_at(1);
+    world.answers("b", 50, 200);
+    assert_eq!(world.out_at(59), ["a"]);
+    let late = World::new(&["a", "b"]);
+    late.out_at(0);
+    late.answers("a", 50, 2000);
+    late.out_at(1);
+    late.out_at(62);
+    late.answers("b", 50, 200);
+    assert!(late.out_at(63).is_empty(), "they are too long ago");
+}
+
+#[test]
+fn most_of_the_others_must_be_faster() {
+    assert!(out_after(&[("a", 50, 2000), ("b", 50, 2100), ("c", 50, 200)]).is_empty());
+    // Those that are out are not compared with.
+    let answers = [("a", 50, 9000), ("b", 50, 9000), ("c", 50, 200), ("d", 50, 210), ("e", 50, 220)];
+    assert_eq!(out_after(&answers), ["a", "b"]);
+    // Never more than a part of them.
+    let answers = [("a", 50, 90_000), ("b", 50, 9000), ("c", 50, 200)];
+    assert_eq!(out_after(&answers), ["a"]);
 }

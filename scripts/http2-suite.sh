@@ -26,7 +26,6 @@ RFC 9113 :: 5. streams and multiplexing :: closed sends headers frame after rst 
 RFC 9113 :: 5. streams and multiplexing :: half closed remote sends data frame
 RFC 9113 :: 5. streams and multiplexing :: half closed remote sends headers frame
 RFC 9113 :: 6. frame definitions :: sends data frame on invalid stream state
-RFC 9113 :: 6. frame definitions :: sends ping frame
 RFC 9113 :: 6. frame definitions :: sends ping frame with invalid length
 RFC 9113 :: 6. frame definitions :: sends priority frame with invalid length
 RFC 9113 :: 6. frame definitions :: sends rst stream frame with invalid length
@@ -117,8 +116,8 @@ for _ in 1 2 3 4 5; do suite; done >"$dir/all"
 sed -n 's/.*Test [a-z]*: \(RFC.*\)/\1/p' "$dir/all" | sort -u >"$dir/names"
 : >"$dir/missed"
 while IFS= read -r name; do
-    # Passed N/N tests.
-    suite --filter "$name" </dev/null | grep -q 'Passed \([0-9]*\)/\1 ' || echo "$name" >>"$dir/missed"
+    # The filter takes names that begin alike, too.
+    suite --filter "$name" </dev/null | grep -q "Test passed: $name\$" || echo "$name" >>"$dir/missed"
 done <"$dir/names"
 
 total=$(wc -l <"$dir/names") missed=$(wc -l <"$dir/missed")

@@ -10,6 +10,7 @@ pub mod config;
 pub mod gcp;
 pub mod http2;
 pub mod load;
+pub mod node;
 pub mod python;
 pub mod shares;
 
@@ -370,7 +371,19 @@ pub fn run_to_the_end_with(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     (status.code(), log.text())
 }
 
+/// Runs a scenario of a client, which says `passed SCENARIO` if it did. Nothing where there is none, as was said then.
+fn passes(client: Option<Command>, scenario: &str, more: &[&str]) {
+    let Some(mut client) = client else { return };
+    let output =
+        client.arg(scenario).args(more).output().unwrap_or_else(|error| panic!("{client:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{client:?}: {}\n{said}", output.status);
+    let passed = stdout(&output);
+    assert!(passed.starts_with(&format!("passed {scenario}")), "{client:?}: {passed}\n{said}");
+}
+
 /// What curl did.
+#[derive(Debug)]
 pub struct Curled {
     /// Its exit code; 0 for an answer, whichever.
     pub code: i32,
@@ -382,13 +395,18 @@ pub struct Curled {
 
 /// Runs curl, which must be there. It asks nobody but `url`, and waits no longer than the deadline.
 pub fn curl(args: &[&str], url: &str) -> Curled {
+    curl_reading(Stdio::null(), args, url)
+}
+
+/// As [`curl`], with this as its standard input.
+pub fn curl_reading(input: Stdio, args: &[&str], url: &str) -> Curled {
     let seconds = DEADLINE.as_secs().to_string();
     let output = Command::new("curl")
         .args(["--silent", "--noproxy", "*", "--max-time", &seconds])
         .args(["--write-out", "\n%{http_code} %{http_version}"])
         .args(args)
         .arg(url)
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .expect("there is curl");
     let text = stdout(&output);

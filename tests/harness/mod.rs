@@ -160,6 +160,13 @@ fn addresses(log: &Log) -> Option<(SocketAddr, SocketAddr)> {
     Some((after("http=", ' ')?, after("admin=", ' ')?))
 }
 
+/// Sends a signal by its name, `TERM`, to a process of ours.
+pub fn signal(pid: u32, name: &str) {
+    let kill = format!("kill -{name} {pid}");
+    let done = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+    assert!(done.success(), "{kill}: {done}");
+}
+
 impl Tradewind {
     /// Starts in a directory of its own and waits until it is ready.
     pub fn start(config: &Config) -> Tradewind {
@@ -218,9 +225,7 @@ impl Tradewind {
 
     /// Sends a signal by its name, `TERM`.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        let done = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
-        assert!(done.success(), "{kill}: {done}");
+        signal(self.child.id(), name);
     }
 
     /// The exit status, once it has ended.

@@ -2,8 +2,8 @@
 # Makes this machine able to build Tradewind, and says nothing when it already is.
 #
 #   scripts/setup.sh         what a build needs beside Rust: cmake (Pingora builds zlib-ng with it), a C compiler, make
-#   scripts/setup.sh test    also a Python environment: the clients and servers in PYTHON_PACKAGES; a browser with its driver, in
-#                            which the dashboard is tested; and promtool and amtool, which test alert rules
+#   scripts/setup.sh test    also a Python environment: the clients and servers in PYTHON_PACKAGES; Node with NODE_PACKAGES; curl; a
+#                            browser with its driver, in which the dashboard is tested; and promtool and amtool, which test alert rules
 #
 # On Debian and Ubuntu it installs what is missing, as root or with a sudo that asks no password. Anywhere else it
 # names the command that does, and exits with 1.
@@ -14,6 +14,7 @@ set -eu
 # twice as much.
 PYTHON_PACKAGES="openai==3.54.0 moto[ec2]==5.2.5 flask==3.1.3 flask-cors==6.0.5 \
     grpcio==1.85.3 tritonclient[grpc]==2.73.0 websockets==17.4 schemathesis==4.32.5"
+NODE_PACKAGES="openai@6.49.0"
 
 cd "$(dirname "$0")/.."
 # Right after rustup has finished, the shell that ran it does not have cargo on its PATH yet.
@@ -124,6 +125,28 @@ python_environment() {
     : >"$stamp"
 }
 
+# The Debian packages that clients of the tests lack, as words.
+missing_for_clients() {
+    command -v curl >/dev/null 2>&1 || echo curl
+    command -v node >/dev/null 2>&1 || echo nodejs
+    command -v npm >/dev/null 2>&1 || echo npm
+}
+
+# The packages for Node: as the Python environment, made once for each version of what is in it.
+node_packages() {
+    dir=${CARGO_TARGET_DIR:-target}/node
+    stamp=$dir/$(echo "$NODE_PACKAGES" | cksum | tr -d ' ').installed
+    [ -e "$stamp" ] && return
+    echo "setup: installing $NODE_PACKAGES for Node into $dir for the tests" >&2
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    # One word a package, which is what the split makes. No package runs anything of its own here.
+    # shellcheck disable=SC2086
+    npm install --prefix "$dir" --silent --no-audit --no-fund --no-save --ignore-scripts $NODE_PACKAGES >&2 ||
+        die "npm could not install $NODE_PACKAGES into $dir: its own words are above; run this again."
+    : >"$stamp"
+}
+
 # The Debian packages that the browser of the tests lacks, as words. Without fonts it draws empty boxes.
 missing_for_browser() {
     command -v chromedriver >/dev/null 2>&1 || echo chromium chromium-driver fonts-dejavu-core
@@ -166,6 +189,10 @@ packages=$(missing_for_build)
 [ -z "$packages" ] || install_packages "the build" $packages
 [ "${1:-}" = test ] || exit 0
 python_environment
+packages=$(missing_for_clients)
+# shellcheck disable=SC2086
+[ -z "$packages" ] || install_packages "the tests with real clients" $packages
+node_packages
 packages=$(missing_for_browser)
 # shellcheck disable=SC2086
 [ -z "$packages" ] || install_packages "the test of the dashboard" $packages

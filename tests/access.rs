@@ -198,6 +198,99 @@ fn the_socket_is_for_this_user_alone() {
 }
 
 #[test]
+fn the_socket_may_be_the_only_way_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = harness::Backend::named("a");
+    let config = Config::new(&[(&a, 1.0)]);
+    config.write(dir.path());
+    let text = config.text().replace("listen = \"127.0.0.1:0\"\n", "socket = \"admin.sock\"\n");
+    put(dir.path(), "t.toml", &text);
+    let path = dir.path().join("admin.sock");
+    let admin = format!("unix:{}", path.display());
+    let mut child = harness::command(dir.path())
+        .args(["run", "--config"])
+        .arg(dir.path().join("t.toml"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("it is ready by the socket", || cli(&["status", "--ready"], &admin).status.success());
+    let sockets = tcp_listeners(child.id());
+    assert_eq!(sockets, 1, "only clients are served over TCP");
+    let status = cli(&["status", "--json"], &admin);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["routes"][0]["route"], "chat");
+    harness::signal(child.id(), "TERM");
+    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success() && said.contains(&format!("admin={admin}")), "{said}");
+    assert!(!path.exists(), "it is gone with the process");
+}
+
+/// How many TCP sockets a process listens on.
+fn tcp_listeners(pid: u32) -> usize {
+    let inodes = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|fd| {
+        let to = fs::read_link(fd.ok()?.path()).ok()?;
+        Some(to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+    });
+    let inodes: std::collections::BTreeSet<String> = inodes.collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    // State 0A is LISTEN; the inode is the tenth column.
+    let listening = table.lines().filter_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        (columns.get(3) == Some(&"0A")).then(|| columns.get(9).copied()).flatten()
+    });
+    listening.filter(|inode| inodes.contains(*inode)).count()
+}
+
+#[test]
+fn the_certificate_of_the_admin_api_is_renewed_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let issue = || {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        put(dir.path(), "admin.key", &made.signing_key.serialize_pem());
+        put(dir.path(), "admin.crt", &made.cert.pem());
+        put(dir.path(), "ca.pem", &made.cert.pem());
+    };
+    issue();
+    let a = harness::Backend::named("a");
+    let tls = format!(
+        "tls = {{ cert = \"admin.crt\", key = \"admin.key\" }}\nsocket = \"admin.sock\"\n{}",
+        tokens("")
+    );
+    put(dir.path(), "eve", "viewer-secret\n");
+    let config = Config::new(&[(&a, 1.0)]).admin(&tls);
+    config.write(dir.path());
+    let (ca, token) = (dir.path().join("ca.pem"), dir.path().join("eve"));
+    let mut child = harness::command(dir.path())
+        .args(["run", "--config"])
+        .arg(dir.path().join("t.toml"))
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    let serving = lines.by_ref().map_while(Result::ok).find(|line| line.contains("serving http=")).unwrap();
+    let at = serving.split("admin=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let said = std::thread::spawn(move || lines.map_while(Result::ok).collect::<Vec<_>>().join("\n"));
+    let asks = || {
+        let (ca, token) = (ca.to_str().unwrap(), token.to_str().unwrap());
+        cli(&["status", "--admin-ca", ca, "--token-file", token], &format!("https://{at}")).status.success()
+    };
+    eventually("it answers", asks);
+    issue();
+    eventually("it answers by the new certificate", asks);
+    // One without its key is not taken up.
+    put(dir.path(), "admin.key", "no key\n");
+    eventually("it is refused", || {
+        let status = cli(&["status", "--json"], &format!("unix:{}", dir.path().join("admin.sock").display()));
+        String::from_utf8_lossy(&status.stdout).contains("config_error")
+    });
+    assert!(asks(), "the one in use stays");
+    harness::signal(child.id(), "TERM");
+    assert!(child.wait().unwrap().success());
+    let said = said.join().unwrap();
+    assert!(said.contains("the admin API's certificate was not renewed, the one in use stays"), "{said}");
+}
+
+#[test]
 fn a_request_that_is_sent_again_is_done_once() {
     let dir = tempfile::tempdir().unwrap();
     let (_a, _config, mut tradewind) = start(dir.path(), "");

@@ -327,7 +327,7 @@ fn a_drain_from_the_browser_moves_the_traffic_and_expires() {
     eventually("the drain is listed", || browser.text().contains("drain eks-use1"));
     eventually("the share has moved", || bar() == "Traffic now: gke-usc1 100%");
     eventually("there are pictures", || {
-        browser.run("return document.querySelectorAll('svg.chart').length") == 3
+        browser.run("return document.querySelectorAll('svg.chart').length") == 4
     });
     let pictures = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dashboard");
     for (name, scheme, width) in [("light", "light", 1100), ("dark", "dark", 1100), ("phone", "light", 360)] {

@@ -1,4 +1,4 @@
-//! The Python `openai` client works through Tradewind unchanged. `make test` provides it; see scripts/setup.sh.
+//! The `openai` clients, for Python and for Node, work through Tradewind unchanged. `make test` provides them; see scripts/setup.sh.
 
 mod harness;
 
@@ -8,14 +8,15 @@ use std::{
     time::Duration,
 };
 
-use harness::{Backend, Config, Tradewind, backend::Call, pause, python};
+use harness::{Backend, Config, Tradewind, backend::Call, node, pause, python};
 use serde_json::{Value, json};
 
 const WORDS: [&str; 5] = ["From", " the", " east,", " all", " year."];
 
-/// Runs a scenario of client.py against Tradewind.
+/// Runs a scenario of both clients against Tradewind.
 fn passes(scenario: &str, base_url: &str) {
     python::passes("openai/client.py", scenario, &[base_url]);
+    node::passes("openai/client.cjs", scenario, &[base_url]);
 }
 
 fn base_url(tradewind: &Tradewind) -> String {
@@ -24,7 +25,7 @@ fn base_url(tradewind: &Tradewind) -> String {
 
 /// A server in the shape of the OpenAI API.
 fn server() -> Backend {
-    let flaky = AtomicU64::new(0);
+    let (flaky, later) = (AtomicU64::new(0), AtomicU64::new(0));
     Backend::serving("llm", move |call| {
         let body = call.body()?;
         let request: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -44,7 +45,12 @@ fn server() -> Backend {
             }
             (_, "busy") => refuse(call, 429, "rate_limit_exceeded"),
             (_, "unknown") => refuse(call, 404, "model_not_found"),
-            (_, "flaky") if flaky.fetch_add(1, SeqCst) < 2 => refuse(call, 500, "odd"),
+            (_, "flaky") if flaky.fetch_add(1, SeqCst) % 3 < 2 => refuse(call, 500, "odd"),
+            (_, "later") => match later.fetch_add(1, SeqCst) % 3 {
+                0 => call.answer(429, &[("retry-after", "1")], b"{}"),
+                1 => call.answer(503, &[("retry-after", "1")], b"{}"),
+                _ => complete(call),
+            },
             (_, model) if request["stream"] == true => stream(call, model == "broken"),
             _ => complete(call),
         }
@@ -111,6 +117,13 @@ fn errors_and_broken_streams_of_a_backend_are_raised() {
 }
 
 #[test]
+fn clients_try_again_when_the_backend_says() {
+    let server = server();
+    let tradewind = Tradewind::start(&Config::new(&[(&server, 1.0)]));
+    passes("retries", &base_url(&tradewind));
+}
+
+#[test]
 fn tenants_are_refused_as_the_api_refuses_and_tokens_are_those_that_the_client_sees() {
     let server = server();
     let key = tradewind::model::Digest::of(b"sk-test");
@@ -120,7 +133,8 @@ fn tenants_are_refused_as_the_api_refuses_and_tokens_are_those_that_the_client_s
     );
     let config = Config::new(&[(&server, 1.0)]).listen("authentication = \"required\"").routes(&routes);
     let tradewind = Tradewind::start(&config);
-    passes("tenants", &base_url(&tradewind));
+    // By one client, since it uses up what the tenant has.
+    python::passes("openai/client.py", "tenants", &[&base_url(&tradewind)]);
     let tokens = |kind: &str| {
         let series = "tradewind_tenant_tokens_total{tenant=\"acme\"";
         tradewind.metric(&format!("{series},kind=\"{kind}\",source=\"reported\"}}")).unwrap_or_default()

@@ -48,6 +48,7 @@ fn start(backend: &Backend, endpoint: &str, sample: &str) -> (tempfile::TempDir,
     put(dir.path(), "key", "collector-key\n");
     let otlp = format!(
         "expose_routing = true\n[telemetry]\notlp = {{ endpoint = \"{endpoint}/otlp\", sample = \"{sample}\", \
+         protocol = \"http/json\", signals = [\"traces\"], \
          headers = {{ x-api-key = {{ file = \"key\" }} }} }}"
     );
     let tradewind = Tradewind::start_in(dir.path(), &Config::new(&[(backend, 1.0)]).listen(&otlp));
@@ -137,9 +138,11 @@ fn a_collector_that_is_away_is_in_nobodys_way() {
         assert_eq!(send(&tradewind, "/", None).status, 200);
     }
     eventually("they are counted as lost", || {
-        tradewind.metric("tradewind_spans_lost_total{reason=\"export\"}").is_some_and(|lost| lost >= 20.0)
+        tradewind
+            .metric("tradewind_otlp_lost_total{signal=\"spans\",reason=\"export\"}")
+            .is_some_and(|lost| lost >= 20.0)
     });
-    assert_eq!(tradewind.metric("tradewind_spans_exported_total{}"), Some(0.0));
+    assert_eq!(tradewind.metric("tradewind_otlp_exported_total{signal=\"spans\"}"), Some(0.0));
     let said = tradewind.log().matches("the collector takes no spans").count();
     assert_eq!(said, 1, "an outage is one line");
 }
@@ -152,5 +155,5 @@ fn without_a_collector_there_are_no_spans() {
     let parent = format!("00-{TRACE}-{PARENT}-01");
     send(&tradewind, "/", Some(&parent));
     assert_eq!(*told.lock().unwrap(), [None, Some(parent)]);
-    assert_eq!(tradewind.metric("tradewind_spans_exported_total{}"), None);
+    assert_eq!(tradewind.metric("tradewind_otlp_exported_total{signal=\"spans\"}"), None);
 }

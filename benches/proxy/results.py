@@ -6,7 +6,7 @@ from load import CASES
 from proxies import TITLES
 
 # What a proxy is compared with, in the order of the columns.
-BASES = ("haproxy", "nginx", "envoy", "bare")
+BASES = ("haproxy", "nginx", "envoy", "smg", "litellm", "bare")
 # All that Tradewind adds to a bare Pingora proxy must stay under this share of it.
 ADDED_MAX = 0.10
 # Above this share of the machine, other programs disturb caches and siblings enough to be seen in the figures.
@@ -65,24 +65,25 @@ def tables(summary):
     lines = []
     for case, proxies in summary.items():
         lines += ["", f"### {CASES[case]}", ""]
-        lines += aligned([header(case)] + [row(case, name, proxies[name]) for name in TITLES if name in proxies])
+        bases = [base for base in BASES if base in proxies]
+        lines += aligned([header(case, bases)] + [row(case, name, proxies[name], bases) for name in TITLES if name in proxies])
     return "\n".join(lines)
 
 
-def header(case):
-    ratios = [f"x {TITLES[base]}" for base in BASES]
+def header(case, bases):
+    ratios = [f"x {TITLES[base]}" for base in bases]
     if case == "sse":
         return ["proxy", "CPU us a stream", "CPU us a chunk", "least to most", *ratios, "first event ms (p50, p99)",
                 "event delay us (p50, p99)", "core busy"]
     return ["proxy", "CPU us a request", "least to most", *ratios, "requests/s", "latency ms (p50, p99)", "core busy"]
 
 
-def row(case, name, figures):
+def row(case, name, figures, bases):
     def middle(key, scale=1.0, digits=1):
         return f"{figures[key]['median'] * scale:.{digits}f}"
 
     cost = figures["cpu_us_per_chunk" if case == "sse" else "cpu_us_per_request"]
-    ratios = [f"{figures['ratio_to'][base]['median']:.2f}" if base in figures["ratio_to"] else "-" for base in BASES]
+    ratios = [f"{figures['ratio_to'][base]['median']:.3g}" if base in figures["ratio_to"] else "-" for base in bases]
     range_ = f"{cost['min']:.1f} to {cost['max']:.1f}"
     busy = f"{figures['core_share']['median']:.0%}"
     if case == "sse":
@@ -132,7 +133,7 @@ def warnings(summary, samples):
     lines += [f"UNSTABLE: {TITLES[name]}, {CASES[case]}: the samples lie {width:.0%} of their median apart."
               for case, proxies in summary.items() for name, figures in proxies.items()
               if (width := width_of(figures["cpu_us_per_request"])) > SPREAD_MAX]
-    for case in ("get", "post"):
+    for case in ("get", "post", "post64k", "chat"):
         slack = [TITLES[name] for name, figures in summary.get(case, {}).items() if figures["core_share"]["median"] < 0.9]
         if slack:
             lines.append(f"NOT FULL: {CASES[case]}: {', '.join(slack)} used less than 90% of a core: the load or another "

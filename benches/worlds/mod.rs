@@ -53,6 +53,7 @@ pub fn policy() -> Arc<Policy> {
         rule: Rule::Threshold { shift_at: share(0.15), return_at: share(0.05) },
         hold: Duration::from_secs(600),
         ramp: Ramp::new(0.1, Duration::from_secs(60)).expect("a ramp"),
+        slow_start: Duration::ZERO,
         keep_warm: share(0.02),
         n_minus_one: None,
     })
@@ -75,6 +76,7 @@ pub fn route(n: usize, backends: &[Arc<Backend>]) -> Arc<Route> {
         shadow: Vec::new(),
         retry: Default::default(),
         priority: Default::default(),
+        hedge: None,
         silence_timeout: None,
         affinity: None,
         tokens_per_request: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::views::{Explanation, Status};
+use super::views::{Explanation, RouteStatus, Status};
 use crate::{
     model::{Action, BackendId, Decision, Fallback, Override, RouteId, Timestamp},
     signals::prices::PriceReport,
@@ -17,10 +17,8 @@ pub struct Board {
     pub at: Timestamp,
     /// Routes, backends, overrides, warnings.
     pub status: Status,
-    /// The last decision of every route, in the order of `status`.
-    pub explanations: Vec<Explanation>,
-    /// The recent past of every route, in the same order.
-    pub trends: Vec<Trend>,
+    /// The routes that are shown in full; of the others there is a line.
+    pub full: Vec<InFull>,
     /// Every price in use or missing.
     pub prices: Vec<PriceReport>,
     /// Every other signal.
@@ -29,6 +27,34 @@ pub struct Board {
     pub moves: Vec<Move>,
     /// What was saved.
     pub savings: Savings,
+}
+
+/// A route that is shown in full.
+#[derive(Clone, Debug)]
+pub struct InFull {
+    /// Its place in `status.routes`.
+    pub place: usize,
+    /// Its last decision.
+    pub explanation: Explanation,
+    /// Its recent past.
+    pub trend: Trend,
+}
+
+/// Routes that are shown in full at most, and their backends in all: the page stays below 100 KB.
+const ROUTES_FULL: usize = 3;
+const BACKENDS_FULL: usize = 18;
+
+/// The places of the routes that are shown in full: the one that is asked for, or the first ones.
+pub fn in_full(routes: &[RouteStatus], only: &str) -> Vec<usize> {
+    if !only.is_empty() {
+        return routes.iter().position(|status| status.route.as_str() == only).into_iter().collect();
+    }
+    let mut backends = 0;
+    let fits = |(place, status): &(usize, &RouteStatus)| {
+        backends += status.backends.len();
+        *place == 0 || backends <= BACKENDS_FULL
+    };
+    routes.iter().enumerate().take(ROUTES_FULL).take_while(fits).map(|(place, _)| place).collect()
 }
 
 /// One source of observations.
@@ -75,6 +101,10 @@ pub struct Point {
     pub usd_per_1k: Option<f32>,
     /// 95th percentile of its time to first byte in seconds; `None` without requests.
     pub p95_seconds: Option<f32>,
+    /// What a spot node of it cost, in USD per hour; `None` if unknown, or without nodes.
+    pub spot_usd_per_hour: Option<f32>,
+    /// The same on demand.
+    pub on_demand_usd_per_hour: Option<f32>,
 }
 
 /// A move of traffic.

@@ -389,7 +389,7 @@ pub(super) fn unknown_override(id: &str) -> Problem {
     )
 )]
 pub(super) async fn follow(State(app): State<App>) -> Response {
-    app.events.stream(app.desk.revisions())
+    app.events.stream()
 }
 
 /// The configuration in force, without secrets

@@ -19,6 +19,9 @@ const STREAMS_MAX: usize = 128;
 /// Time between two events at least: people do not read faster.
 const SPACING: Duration = Duration::from_secs(1);
 
+/// So much longer for each stream that is open: a hundred pages are three seconds behind, and cost no more than thirty.
+const SPACING_EACH: Duration = Duration::from_millis(20);
+
 /// Something is sent after this time at the latest, so that proxies keep the connection and a vanished client is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -28,21 +31,25 @@ const RETRY_MS: u64 = 2_000;
 /// Pieces of a stream that may wait for a slow client; then the next one waits too, and what was skipped is not sent.
 const PIECES: usize = 2;
 
-/// The streams that are open, and when they all end.
+/// The streams that are open, what they tell, and when they all end.
 #[derive(Clone, Debug)]
 pub(super) struct Events {
     places: Arc<Semaphore>,
+    news: watch::Receiver<u64>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Events {
-    /// Streams that end once `stopped` is true.
-    pub(super) fn new(stopped: watch::Receiver<bool>) -> Events {
-        Events { places: Arc::new(Semaphore::new(STREAMS_MAX)), stopped }
+    /// Streams of the numbers in `revisions` that end once `stopped` is true. Within a runtime.
+    pub(super) fn new(revisions: watch::Receiver<u64>, stopped: watch::Receiver<bool>) -> Events {
+        let places = Arc::new(Semaphore::new(STREAMS_MAX));
+        let (sender, news) = watch::channel(*revisions.borrow());
+        tokio::spawn(pace(revisions, sender, places.clone(), stopped.clone()));
+        Events { places, news, stopped }
     }
 
-    /// A stream of the numbers in `revisions`, the present one at once.
-    pub(super) fn stream(&self, revisions: watch::Receiver<u64>) -> Response {
+    /// A stream, the present number at once.
+    pub(super) fn stream(&self) -> Response {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -52,7 +59,7 @@ impl Events {
             .into_response();
         };
         let (sender, body) = Channel::<Bytes, std::convert::Infallible>::new(PIECES);
-        tokio::spawn(follow(sender, revisions, self.stopped.clone(), place));
+        tokio::spawn(follow(sender, self.clone(), place));
         let mut response = Response::new(Body::new(body));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -62,27 +69,39 @@ impl Events {
     }
 }
 
-async fn follow(
-    mut sender: Sender<Bytes>,
+/// Passes the numbers on, not too often, and to all streams at the same moment: that wakes the threads once for all of them.
+async fn pace(
     mut revisions: watch::Receiver<u64>,
+    news: watch::Sender<u64>,
+    places: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
 ) {
-    let mut next = format!("retry: {RETRY_MS}\n\n{}", event(*revisions.borrow_and_update()));
+    let pass_on = async {
+        while revisions.changed().await.is_ok() {
+            news.send_replace(*revisions.borrow_and_update());
+            let open = STREAMS_MAX.saturating_sub(places.available_permits()) as u32;
+            tokio::time::sleep(SPACING + SPACING_EACH * open).await;
+        }
+    };
+    tokio::select! {
+        _ = stopped.wait_for(|stop| *stop) => {}
+        () = pass_on => {}
+    }
+}
+
+async fn follow(mut sender: Sender<Bytes>, events: Events, _place: OwnedSemaphorePermit) {
+    let Events { mut news, mut stopped, .. } = events;
+    let mut next = format!("retry: {RETRY_MS}\n\n{}", event(*news.borrow_and_update()));
     loop {
         // An error means that the client is gone.
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
             sent = sender.send_data(Bytes::from(next)) => if sent.is_err() { return },
         }
-        let news = async {
-            tokio::time::sleep(SPACING).await;
-            revisions.changed().await
-        };
         next = tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
-            changed = news => match changed {
-                Ok(()) => event(*revisions.borrow_and_update()),
+            changed = news.changed() => match changed {
+                Ok(()) => event(*news.borrow_and_update()),
                 Err(_) => return,
             },
             () = tokio::time::sleep(HEARTBEAT) => ": still here\n\n".to_owned(),

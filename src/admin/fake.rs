@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{Desk, Options, Refusal};
 use crate::{
-    admin::board::{Board, Past, Preview, RoutePreview, Savings, Trend},
+    admin::board::{Board, InFull, Past, Preview, RoutePreview, Savings, Trend},
     admin::rehearsal::{Candidate, Rehearsal},
     admin::views::{
         Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
@@ -193,12 +193,15 @@ impl Desk for FakeDesk {
         })
     }
 
-    fn board(&self) -> Board {
+    fn board(&self, _only: &str) -> Board {
         Board {
             at: "2026-03-02T10:00:00Z".parse().unwrap(),
             status: self.status(),
-            explanations: self.explain("chat").into_iter().collect(),
-            trends: vec![Trend::default()],
+            full: self
+                .explain("chat")
+                .map(|explanation| InFull { place: 0, explanation, trend: Trend::default() })
+                .into_iter()
+                .collect(),
             prices: self.prices(),
             signals: Vec::new(),
             moves: Vec::new(),
@@ -263,7 +266,7 @@ pub(crate) fn start(desk: Arc<FakeDesk>, options: Options) -> Server {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (shutdown, stopped) = oneshot::channel();
-    let done = tokio::spawn(super::serve(listener, options, desk, async {
+    let done = tokio::spawn(super::serve(Some(listener), options, desk, async {
         let _ = stopped.await;
     }));
     Server { address, shutdown, done }

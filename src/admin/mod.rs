@@ -28,6 +28,7 @@ pub(crate) mod fake;
 mod tests;
 
 pub use server::serve;
+pub use tls::Certificate;
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ use crate::{
         Explanation, NewOverride, NoticeError, NoticeReceipt, OverrideError, OverrideStatus, ReloadError,
         Status,
     },
-    config::{Tls, Token},
+    config::Token,
     model::{BackendId, Override, RouteId, Timestamp},
     signals::{notices::NewNotice, prices::PriceReport},
     store::journal::JournalQuery,
@@ -115,8 +116,8 @@ pub trait Desk: Send + Sync + 'static {
     /// When the configuration has faults, or was not read from a file.
     fn rehearse_reload(&self, candidate: Option<Candidate>) -> Result<Rehearsal, ReloadError>;
 
-    /// Everything that the dashboard shows.
-    fn board(&self) -> Board;
+    /// Everything that the dashboard shows; in full only this route, unless the name is empty.
+    fn board(&self, only: &str) -> Board;
 
     /// The decision about a route that was journaled at a moment; `None` if there is none.
     ///
@@ -156,8 +157,8 @@ pub struct Options {
     pub tokens: Arc<ArcSwap<Vec<Token>>>,
     /// Names by which it is reached beside `localhost` and IP addresses; others are refused, if there are any or no tokens.
     pub hosts: Vec<String>,
-    /// A Unix socket on which it is served as well: whoever can open it is `local`.
+    /// A Unix socket on which it is served: whoever can open it is `local`.
     pub socket: Option<Arc<std::os::unix::net::UnixListener>>,
-    /// Certificate and key, as PEM files; with them, HTTPS only.
-    pub tls: Option<Tls>,
+    /// Its certificate; with one, HTTPS only, but for the socket.
+    pub tls: Option<Arc<Certificate>>,
 }

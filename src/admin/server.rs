@@ -25,7 +25,6 @@ use super::{
     Desk, Options, calls,
     events::Events,
     guard::{Guard, Peer},
-    tls,
 };
 
 /// Connections at a time. People, scrapers and probes need a few; more wait in the listener's queue.
@@ -51,24 +50,27 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Longest head of a request in bytes, many times what any client of this API sends. hyper needs at least 8 KiB.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Serves the API on `listener` until `shutdown` completes, then lets calls under way finish for a few seconds.
+/// Serves the API on `listener`, if there is one, and on the socket of the options until `shutdown` completes, then lets calls under way finish for a few seconds.
 ///
 /// # Errors
-/// When the certificate or key cannot be used, or when the listener is reachable from elsewhere without tokens and TLS.
+/// When the listener is reachable from elsewhere without tokens and TLS.
 /// A connection that fails is logged and does not end the service.
 pub async fn serve(
-    listener: std::net::TcpListener,
+    listener: Option<std::net::TcpListener>,
     options: Options,
     desk: Arc<dyn Desk>,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    refuse_exposed(listener.local_addr()?, &options)?;
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    let acceptor = options.tls.as_ref().map(tls::acceptor).transpose()?;
+    let listener = listener.map(|listener| {
+        refuse_exposed(listener.local_addr()?, &options)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    let listener = listener.transpose()?;
     let (stop, stopped) = watch::channel(false);
     let guard = Guard::new(options.tokens, options.hosts, options.tls.is_some(), desk.clone());
-    let app = calls::router(desk, guard, Events::new(stopped.clone()));
+    let revisions = desk.revisions();
+    let app = calls::router(desk, guard, Events::new(revisions, stopped.clone()));
     let socket = options.socket.map(|socket| local_listener(&socket)).transpose()?;
 
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -77,10 +79,10 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, from, place) = accept(&listener, &places) => {
+            (stream, from, place) = accept(listener.as_ref(), &places) => {
                 let from = Peer::Address(from.ip());
                 let connection = Connection { app: app.clone(), from, stopped: stopped.clone(), _place: place };
-                connections.spawn(connection.run(stream, acceptor.clone()));
+                connections.spawn(connection.run(stream, options.tls.as_ref().map(|tls| tls.acceptor())));
             }
             (stream, place) = accept_local(socket.as_ref(), &places) => {
                 let (from, stopped) = (Peer::Socket, stopped.clone());
@@ -114,11 +116,12 @@ fn refuse_exposed(local: SocketAddr, options: &Options) -> io::Result<()> {
     ))
 }
 
-/// The next connection, once there is a place for it.
+/// The next connection, once there is a place for it; never, without a listener.
 async fn accept(
-    listener: &TcpListener,
+    listener: Option<&TcpListener>,
     places: &Arc<Semaphore>,
 ) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+    let Some(listener) = listener else { return std::future::pending().await };
     loop {
         let place = place(places).await;
         match listener.accept().await {

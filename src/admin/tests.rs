@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Options,
+    Certificate, Options,
     body::BODY_BYTES_MAX,
     fake::{FakeDesk, Server, faulty, start, tokens},
     serve,
@@ -394,7 +394,8 @@ async fn tls_is_spoken_where_it_is_configured() {
     let tls = Tls { cert: dir.path().join("tls.crt"), key: dir.path().join("tls.key") };
     std::fs::write(&tls.cert, made.cert.pem()).unwrap();
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
-    let server = start(Arc::default(), Options { tokens: tokens(), tls: Some(tls), ..Options::default() });
+    let tls = Some(Arc::new(Certificate::new(&tls).unwrap()));
+    let server = start(Arc::default(), Options { tokens: tokens(), tls, ..Options::default() });
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
@@ -425,17 +426,16 @@ async fn tls_is_spoken_where_it_is_configured() {
 async fn an_exposed_address_needs_tokens_and_tls() {
     for options in [Options::default(), Options { tokens: tokens(), ..Options::default() }] {
         let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let error = serve(listener, options, Arc::new(FakeDesk::default()), async {}).await.unwrap_err();
+        let error =
+            serve(Some(listener), options, Arc::new(FakeDesk::default()), async {}).await.unwrap_err();
         assert!(error.to_string().contains("needs tokens and TLS"), "{error}");
     }
 }
 
-#[tokio::test]
-async fn files_that_are_no_certificate_are_named() {
+#[test]
+fn files_that_are_no_certificate_are_named() {
     let missing = Tls { cert: "no-such.crt".into(), key: "no-such.key".into() };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let options = Options { tokens: tokens(), tls: Some(missing), ..Options::default() };
-    let error = serve(listener, options, Arc::new(FakeDesk::default()), async {}).await.unwrap_err();
+    let error = Certificate::new(&missing).unwrap_err();
     assert!(error.to_string().starts_with("no-such.crt: expected a certificate in PEM"), "{error}");
 }
 

@@ -1,7 +1,8 @@
-//! TLS from PEM files.
+//! TLS from PEM files, which may be renewed.
 
 use std::{io, path::Path, sync::Arc};
 
+use arc_swap::ArcSwap;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -10,11 +11,34 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Tls;
 
-/// An acceptor with the certificate and key of `files`.
-///
-/// # Errors
-/// When a file cannot be read, holds nothing of the kind expected, or the two do not belong together.
-pub(super) fn acceptor(files: &Tls) -> io::Result<TlsAcceptor> {
+/// The certificate that new connections get.
+#[derive(Debug)]
+pub struct Certificate(ArcSwap<ServerConfig>);
+
+impl Certificate {
+    /// The one in these files.
+    ///
+    /// # Errors
+    /// When a file cannot be read, holds nothing of the kind expected, or the two do not belong together.
+    pub fn new(files: &Tls) -> io::Result<Certificate> {
+        config(files).map(|config| Certificate(ArcSwap::from(config)))
+    }
+
+    /// New connections get the one in these files from now on.
+    ///
+    /// # Errors
+    /// As [`Certificate::new`]; then the one before stays.
+    pub fn renew(&self, files: &Tls) -> io::Result<()> {
+        self.0.store(config(files)?);
+        Ok(())
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+}
+
+fn config(files: &Tls) -> io::Result<Arc<ServerConfig>> {
     let certs = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| invalid(&files.cert, "a certificate", error))?;
@@ -32,7 +56,7 @@ pub(super) fn acceptor(files: &Tls) -> io::Result<TlsAcceptor> {
         .with_single_cert(certs, key)
         .map_err(|error| invalid(&files.cert, "a certificate for the key of the admin API", error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 fn invalid(path: &Path, expected: &str, found: impl std::fmt::Display) -> io::Error {

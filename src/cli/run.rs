@@ -53,8 +53,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Input(error.to_string()))?;
     handover::tell_service_manager();
     let shown = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());
-    let (http, https) = (shown(running.http), shown(running.https));
-    tracing::info!(%http, %https, admin = %running.admin, "serving");
+    let (http, https, admin) = (shown(running.http), shown(running.https), running.admin_shown());
+    tracing::info!(%http, %https, %admin, "serving");
 
     loop {
         tokio::select! {

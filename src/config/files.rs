@@ -135,6 +135,30 @@ pub(super) fn token(source: &TokenRef, dir: &Path) -> Result<Digest, String> {
 
 /// Reads a secret; `dir` is what a relative file is relative to.
 pub(super) fn secret(source: &SecretRef, dir: &Path) -> Result<Secret, String> {
+    let (value, origin) = read_secret(source, dir)?;
+    // Nothing else can travel in an Authorization header behind its scheme.
+    match value.chars().all(|c| c.is_ascii_graphic()) {
+        true => Ok(Secret::new(&value, &origin)),
+        false => {
+            Err(format!("the secret holds a space, a control character or a letter outside ASCII ({origin})"))
+        }
+    }
+}
+
+/// The whole value of a header: `Bearer KEY`.
+pub(super) fn header_value(source: &SecretRef, dir: &Path) -> Result<Secret, String> {
+    let (value, origin) = read_secret(source, dir)?;
+    let valid = value.trim() == value && value.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+    match valid {
+        true => Ok(Secret::new(&value, &origin)),
+        false => Err(format!(
+            "the secret holds a control character, a letter outside ASCII, or a space around it ({origin})"
+        )),
+    }
+}
+
+/// A secret without the line end at its end, and where it is from. Never empty.
+fn read_secret(source: &SecretRef, dir: &Path) -> Result<(String, String), String> {
     let (value, origin) = match (&source.env, &source.file) {
         (Some(name), _) => match std::env::var(name) {
             Ok(value) => (value, format!("env {name}")),
@@ -153,10 +177,6 @@ pub(super) fn secret(source: &SecretRef, dir: &Path) -> Result<Secret, String> {
     };
     match value.trim_end_matches(['\r', '\n']) {
         "" => Err(format!("the secret is empty ({origin})")),
-        // Nothing else can travel in an Authorization header.
-        value if !value.chars().all(|c| c.is_ascii_graphic()) => {
-            Err(format!("the secret holds a space, a control character or a letter outside ASCII ({origin})"))
-        }
-        value => Ok(Secret::new(value, &origin)),
+        value => Ok((value.to_owned(), origin)),
     }
 }

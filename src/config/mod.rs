@@ -24,8 +24,8 @@ pub use leaf::{parse_duration, parse_duration_within};
 use sources::{Sources, Unreadable};
 
 pub use settings::{
-    Access, Admin, Https, Listen, Location, Log, LogFormat, Otlp, PriceSource, Prices, Replay, Role, Secret,
-    Settings, Tls, Token,
+    Access, Admin, Https, Listen, Location, Log, LogFormat, Otlp, OtlpProtocol, PriceSource, Prices, Replay,
+    Role, Secret, Settings, Tls, Token,
 };
 
 /// Largest file, and of several the sum: ten thousand routes fit, and a wrong file named by accident is not read into memory.

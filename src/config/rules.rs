@@ -20,7 +20,7 @@ use super::{
     faults::{Collector, Severity},
     files::{self, BadPair},
     leaf::{Text, show_duration},
-    schema::{self, Document, TokenRef},
+    schema::{self, Document, OtlpSignal, TokenRef},
     settings::{Access, Admin, Listen, Location, Log, Otlp, Secret, Settings, Tls, Token},
 };
 use crate::model::{KeyPair, PolicyId, Share, Timestamp};
@@ -98,6 +98,10 @@ impl Rules<'_, '_> {
         if listen.http.is_none() && listen.https.is_none() {
             listen.http = Some(Text(SocketAddr::from(([0, 0, 0, 0], 8080))));
         }
+        let admin = &mut document.admin;
+        if admin.listen.is_none() && admin.socket.is_none() {
+            admin.listen = Some(Text(SocketAddr::from(([127, 0, 0, 1], 9901))));
+        }
         for (_, backend) in &mut document.backends.0 {
             let interval = backend.probe.interval.0;
             backend.probe.timeout.get_or_insert(Text(interval.min(Duration::from_secs(2))));
@@ -136,14 +140,19 @@ impl Rules<'_, '_> {
     }
 
     fn admin(&mut self, admin: &schema::Admin) -> Admin {
-        let addr = admin.listen.0;
+        let listen = admin.listen.as_ref().map(|addr| addr.0);
         let tls = admin.tls.as_ref().map(|tls| self.key_pair(&["admin", "tls"], &tls.cert, &tls.key).0);
         let missing = missing(&[("tls", tls.is_none()), ("tokens", admin.tokens.is_empty())]);
-        if let Some(missing) = missing.filter(|_| !addr.ip().to_canonical().is_loopback()) {
+        let exposed = listen.filter(|addr| !addr.ip().to_canonical().is_loopback());
+        if let (Some(missing), Some(addr)) = (missing, exposed) {
             let message =
                 format!("{addr} can be reached from other machines, but the admin API lacks {missing}");
             let hint = "listen on 127.0.0.1, or give `tls` and `tokens`";
             self.error(&["admin", "listen"], message, Some(hint.into()));
+        }
+        if listen.is_none() && tls.is_some() {
+            let hint = "give `listen` an address, or take `tls` out";
+            self.error(&["admin", "tls"], "the socket alone has no TLS".into(), Some(hint.into()));
         }
         let tokens = self.tokens(&admin.tokens);
         for (index, host) in admin.hosts.iter().enumerate() {
@@ -157,18 +166,29 @@ impl Rules<'_, '_> {
         }
         let hosts = admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         let socket = admin.socket.as_ref().map(|path| self.dir.join(path));
-        Admin { listen: addr, tls, hosts, socket, tokens }
+        Admin { listen, tls, hosts, socket, tokens }
     }
 
     fn otlp(&mut self, written: &schema::Otlp) -> Otlp {
         let mut headers = Vec::new();
         for (name, source) in written.headers.iter().flat_map(|headers| &headers.0) {
-            match files::secret(source, self.dir) {
+            match files::header_value(source, self.dir) {
                 Ok(value) => headers.push((name.0.clone(), value)),
                 Err(problem) => self.error(&["telemetry", "otlp", "headers", &name.0], problem, None),
             }
         }
-        Otlp { endpoint: written.endpoint.0.0.clone(), sample: written.sample.0, headers }
+        let range = Duration::from_secs(1)..=Duration::from_secs(3600);
+        self.within(&["telemetry", "otlp", "interval"], written.interval.0, range);
+        let sends = |signal| written.signals.contains(&signal);
+        Otlp {
+            endpoint: written.endpoint.0.0.clone(),
+            protocol: written.protocol,
+            traces: sends(OtlpSignal::Traces),
+            logs: sends(OtlpSignal::Logs),
+            metrics_every: sends(OtlpSignal::Metrics).then_some(written.interval.0),
+            sample: written.sample.0,
+            headers,
+        }
     }
 
     fn tokens(&mut self, written: &[schema::Token]) -> Vec<Token> {
@@ -217,14 +237,14 @@ impl Rules<'_, '_> {
     }
 
     /// Two sockets cannot listen on one address.
-    fn addresses(&mut self, listen: &Listen, admin: SocketAddr) {
+    fn addresses(&mut self, listen: &Listen, admin: Option<SocketAddr>) {
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         let https = listen.https.as_ref().map(|https| https.addr);
         let https_path: &[&str] = &["listen", "https", "addr"];
         let all = [
             ("listen.http", &["listen", "http"][..], listen.http),
             ("listen.https", https_path, https),
-            ("admin.listen", &["admin", "listen"][..], Some(admin)),
+            ("admin.listen", &["admin", "listen"][..], admin),
         ];
         for (name, path, addr) in all {
             let Some(addr) = addr else { continue };

@@ -24,7 +24,7 @@ use super::{
         ByteSize, HeaderName, HeaderValue, HedgeAfter, LogFilter, ModelName, Named, OneOrMany, ServerUrl,
         Text,
     },
-    settings::{LogFormat, Role},
+    settings::{LogFormat, OtlpProtocol, Role},
 };
 use crate::model::{
     BackendId, ClientLimits, HostPattern, ModelPattern, Network, PathPattern, PolicyId, Priority, Ramp,
@@ -58,7 +58,7 @@ pub(super) struct Document {
     pub(super) control: Control,
     /// What is logged, and how.
     pub(super) log: Log,
-    /// Where spans of requests are sent.
+    /// Where spans of requests, metrics and log records are sent.
     pub(super) telemetry: Telemetry,
     /// One table for each deployment of the model in a cluster.
     pub(super) backends: Named<BackendId, Backend>,
@@ -211,11 +211,12 @@ pub(super) enum ClientAuth {
 }
 
 /// The admin API.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Admin {
-    /// Its address. Other than on loopback, `tls` and `tokens` are required.
-    pub(super) listen: Text<SocketAddr>,
+    /// Its address; `"127.0.0.1:9901"` unless only `socket` is given. Other than on loopback, `tls` and `tokens` are required.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listen: Option<Text<SocketAddr>>,
     /// Its certificate; plain HTTP without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls>,
@@ -223,25 +224,14 @@ pub(super) struct Admin {
     /// served where there are tokens, and none where there are none.
     #[schemars(length(max = 100))]
     pub(super) hosts: Vec<String>,
-    /// A Unix socket on which it is served as well, for this user only (mode 0600): whoever can open it may do all, without a token.
+    /// A Unix socket on which it is served, too, or alone, for this user only (mode 0600): whoever can open it may do all, without a
+    /// token.
     #[schemars(length(min = 1))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) socket: Option<String>,
     /// Who may use it; without tokens, everyone who can connect.
     #[schemars(length(max = 100))]
     pub(super) tokens: Vec<Token>,
-}
-
-impl Default for Admin {
-    fn default() -> Admin {
-        Admin {
-            listen: Text(SocketAddr::from(([127, 0, 0, 1], 9901))),
-            tls: None,
-            hosts: Vec::new(),
-            socket: None,
-            tokens: Vec::new(),
-        }
-    }
 }
 
 /// A certificate and its key.
@@ -380,11 +370,11 @@ impl Default for Access {
     }
 }
 
-/// Where spans of requests are sent.
+/// Where spans of requests, metrics and log records are sent.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Telemetry {
-    /// A collector that takes OTLP over HTTP; without it, there are no spans.
+    /// A collector that takes OTLP over HTTP; without it, nothing is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) otlp: Option<Otlp>,
 }
@@ -393,14 +383,46 @@ pub(super) struct Telemetry {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Otlp {
-    /// Its address; `/v1/traces` is put behind it.
+    /// Its address; `/v1/traces`, `/v1/metrics` and `/v1/logs` are put behind it.
     pub(super) endpoint: Text<ServerUrl>,
+    /// How messages are written: every collector takes the first one.
+    #[serde(default)]
+    pub(super) protocol: OtlpProtocol,
+    /// What is sent; all of it unless given.
+    #[schemars(length(min = 1, max = 3), extend("examples" = [["traces", "metrics"]]))]
+    #[serde(default = "OtlpSignal::all")]
+    pub(super) signals: Vec<OtlpSignal>,
+    /// How often metrics are sent; between 1s and 1h.
+    #[serde(default = "thirty_seconds")]
+    pub(super) interval: Text<Duration>,
     /// Part of the requests without a trace of their own that have a span. A client that sends `traceparent` decides for itself.
     #[serde(default = "one_percent")]
     pub(super) sample: Text<Share>,
     /// Headers that the collector wants, such as an API key. Their values are read from elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) headers: Option<Named<HeaderName, SecretRef>>,
+}
+
+/// Something that is sent to a collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OtlpSignal {
+    /// Spans of sampled requests.
+    Traces,
+    /// What `GET /metrics` has.
+    Metrics,
+    /// What is logged.
+    Logs,
+}
+
+impl OtlpSignal {
+    fn all() -> Vec<OtlpSignal> {
+        vec![OtlpSignal::Traces, OtlpSignal::Metrics, OtlpSignal::Logs]
+    }
+}
+
+fn thirty_seconds() -> Text<Duration> {
+    seconds(30)
 }
 
 fn one_percent() -> Text<Share> {

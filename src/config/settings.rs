@@ -36,7 +36,7 @@ pub struct Settings {
     pub tick: Duration,
     /// What is logged, and how.
     pub log: Log,
-    /// A collector of spans.
+    /// A collector of spans, metrics and log records.
     pub otlp: Option<Otlp>,
     /// Backends in the order of the file.
     pub backends: Vec<Arc<Backend>>,
@@ -108,13 +108,13 @@ pub struct Https {
 /// The admin API. Other than on loopback it has tokens and TLS.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Its address.
-    pub listen: SocketAddr,
+    /// Its address; `None` if it is served on the socket alone.
+    pub listen: Option<SocketAddr>,
     /// Its certificate; plain HTTP without.
     pub tls: Option<Tls>,
     /// Names by which it is reached beside `localhost` and IP addresses, in lower case; see [`crate::admin::Options`].
     pub hosts: Vec<String>,
-    /// A Unix socket on which it is served as well.
+    /// A Unix socket on which it is served.
     pub socket: Option<PathBuf>,
     /// Who may use it; without tokens everyone who can connect.
     pub tokens: Vec<Token>,
@@ -159,12 +159,32 @@ pub enum Role {
 /// A collector of OpenTelemetry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Otlp {
-    /// Its address; `/v1/traces` is put behind its path.
+    /// Its address; `/v1/traces` and the like are put behind its path.
     pub endpoint: Url,
+    /// How messages are written.
+    pub protocol: OtlpProtocol,
+    /// Whether it gets spans.
+    pub traces: bool,
+    /// Whether it gets log records.
+    pub logs: bool,
+    /// How often it gets metrics; `None` if it gets none.
+    pub metrics_every: Option<Duration>,
     /// Part of the requests without a trace of their own that have a span.
     pub sample: Share,
     /// Headers that it wants.
     pub headers: Vec<(String, Secret)>,
+}
+
+/// How messages to a collector are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum OtlpProtocol {
+    /// As protocol buffers.
+    #[default]
+    #[serde(rename = "http/protobuf")]
+    Protobuf,
+    /// As JSON.
+    #[serde(rename = "http/json")]
+    Json,
 }
 
 /// What is logged, and how.

@@ -8,7 +8,7 @@ use super::{Control, Picture, RoutePicture, lock, trends::Trends};
 use crate::{
     admin::{
         Desk,
-        board::{Board, Move, Past, Signal},
+        board::{self, Board, InFull, Move, Past, Signal},
     },
     model::{BackendId, Decision, Health, Override, RouteId, Timestamp},
     policy::explain,
@@ -24,13 +24,15 @@ const FLOW_SECONDS: i64 = 5;
 const MOVES_SECONDS: i64 = 24 * 3600;
 
 impl Control {
-    pub(super) fn board_at(&self, now: Timestamp) -> Board {
+    pub(super) fn board_at(&self, now: Timestamp, only: &str) -> Board {
         let status = self.status();
-        let explanations = status.routes.iter().filter_map(|route| self.explanation(route.route.as_str()));
-        let explanations = explanations.collect();
-        let trends = lock(&self.trends);
-        let (moves, trends) =
-            (trends.moves(), status.routes.iter().map(|route| trends.of(&route.route)).collect());
+        let full = board::in_full(&status.routes, only).into_iter().filter_map(|place| {
+            let route = &status.routes[place].route;
+            let explanation = self.explanation(route.as_str())?;
+            Some(InFull { place, explanation, trend: lock(&self.trends).of(route) })
+        });
+        let full = full.collect();
+        let moves = lock(&self.trends).moves();
         let savings = self.picture.load().as_ref().map(|picture| picture.savings).unwrap_or_default();
         let signals = self.signals_at(now);
         let settings = &self.active.load().settings;
@@ -40,7 +42,7 @@ impl Control {
         };
         // That nobody states what no cost is made of is no news.
         let prices = self.prices().into_iter().filter(needed).collect();
-        Board { at: now, status, explanations, trends, prices, signals, moves, savings }
+        Board { at: now, status, full, prices, signals, moves, savings }
     }
 
     /// The decision about a route that was journaled at a moment.

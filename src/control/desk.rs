@@ -145,8 +145,8 @@ impl Desk for Control {
         self.rehearse(candidate)
     }
 
-    fn board(&self) -> Board {
-        self.board_at(Timestamp::now())
+    fn board(&self, only: &str) -> Board {
+        self.board_at(Timestamp::now(), only)
     }
 
     fn past(&self, route: &RouteId, at: Timestamp) -> Result<Option<Past>, String> {
@@ -162,6 +162,13 @@ impl Desk for Control {
     }
 
     fn metrics(&self) -> String {
+        self.metrics_view().render()
+    }
+}
+
+impl Control {
+    /// What metrics are made from, now.
+    pub(super) fn metrics_view(&self) -> metrics::View {
         let now = Timestamp::now();
         let active = self.active.load();
         let picture = self.picture.load();
@@ -202,7 +209,7 @@ impl Desk for Control {
             notices: lock(&self.intake).counts(),
             overrides: self.overrides.active(now),
             reload_failures: self.reload_failures.load(Relaxed),
-            spans: active.settings.otlp.as_ref().map(|_| self.spans.clone()),
+            exports: active.settings.otlp.as_ref().map(|_| self.exports.clone()),
             reload_failing: self.config_error.load().is_some(),
             journal_lost: self.scribe.lost(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
@@ -210,7 +217,6 @@ impl Desk for Control {
             saved_usd: picture.as_ref().map(|p| p.saved_usd.clone()).unwrap_or_default(),
             config_generation: active.generation,
         }
-        .render()
     }
 }
 

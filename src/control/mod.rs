@@ -40,7 +40,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    admin::board::Savings,
+    admin::{Certificate, board::Savings},
     config::{self, Settings},
     model::{
         Action, Backend, BackendId, Decision, Health, Offer, Price, PriceState, RouteId, RoutingTable,
@@ -49,9 +49,12 @@ use crate::{
     policy::explain,
     proxy::{Common, Door, Publisher, tenant::Guests},
     record::{self, Account, inputs::policy_version},
-    signals::traces::{SpanCounts, Tracer},
+    signals::traces::Tracer,
     store::{EntryKind, JournalEntry, Overrides},
-    telemetry::{access::AccessLog, otlp::Exporter},
+    telemetry::{
+        access::AccessLog,
+        otlp::{Exporter, Exports},
+    },
 };
 use audit::Refusals;
 use brain::{Brain, RoutePicture, Signals, Turn};
@@ -105,11 +108,13 @@ pub struct Control {
     refusals: Refusals,
     /// Held while an override is given by a key, so that two with the same do not both find none.
     giving: Mutex<()>,
-    /// What sends spans; `None` where nobody collects them.
+    /// What sends to a collector; `None` where there is none.
     exporter: Mutex<Option<Exporter>>,
-    spans: Arc<SpanCounts>,
+    exports: Exports,
     /// Who may call the admin API now.
     tokens: Arc<ArcSwap<Vec<config::Token>>>,
+    /// What the admin API is served with; `None` if it is served without TLS.
+    admin_certificate: Option<Arc<Certificate>>,
     scribe: Scribe,
     brain: Mutex<Brain>,
     picture: ArcSwapOption<Picture>,
@@ -207,9 +212,10 @@ impl Control {
         let as_before = exporter.as_ref().map(|exporter| &exporter.settings) == settings.otlp.as_ref();
         if !as_before {
             // The one before ends by itself once the last request that has it is done.
-            *exporter = settings.otlp.as_ref().map(|otlp| Exporter::start(otlp, self.spans.clone()));
+            drop(exporter.take().map(Exporter::stop));
+            *exporter = settings.otlp.as_ref().map(|otlp| Exporter::start(otlp, &self.exports));
         }
-        exporter.as_ref().map(|exporter| exporter.tracer.clone())
+        exporter.as_ref().and_then(|exporter| exporter.tracer.clone())
     }
 
     /// Notes in the table which decision of the journal each route goes by: the last one that was told.

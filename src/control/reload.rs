@@ -81,6 +81,7 @@ impl Control {
     /// expire while something else is wrong.
     fn renew_certificates(&self) {
         let active = self.active.load();
+        self.renew_admin_certificate(&active.settings);
         let Some(https) = &active.settings.listen.https else { return };
         let (tls, problems) = config::renewed(https);
         for problem in problems {
@@ -97,6 +98,14 @@ impl Control {
                 self.active.store(Arc::new(Active { settings, generation: active.generation }));
             }
             Err(error) => tracing::error!(%error, "certificates were not renewed, those in use stay"),
+        }
+    }
+
+    /// Connections to the admin API get its certificate as it is in its files now. One that cannot be used is not taken up.
+    fn renew_admin_certificate(&self, settings: &Settings) {
+        let (Some(certificate), Some(files)) = (&self.admin_certificate, &settings.admin.tls) else { return };
+        if let Err(error) = certificate.renew(files) {
+            tracing::error!("the admin API's certificate was not renewed, the one in use stays: {error}");
         }
     }
 
@@ -161,6 +170,7 @@ impl Control {
         self.follow_prices(&settings);
         Handle::current().block_on(self.first_signals(&settings, NEW_SIGNALS_WAIT));
         self.tokens.store(Arc::new(settings.admin.tokens.clone()));
+        self.renew_admin_certificate(&settings);
         self.active.store(Arc::new(Active { settings, generation }));
         self.turn_with(&mut brain, Timestamp::now());
     }
@@ -223,7 +233,7 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
         ("listen.https", https_addr(old) != https_addr(new)),
         ("listen.threads", old.listen.threads != new.listen.threads),
         ("admin.listen", old.admin.listen != new.admin.listen),
-        ("admin.tls", old.admin.tls != new.admin.tls),
+        ("admin.tls", old.admin.tls.is_some() != new.admin.tls.is_some()),
         ("admin.hosts", old.admin.hosts != new.admin.hosts),
         ("admin.socket", old.admin.socket != new.admin.socket),
         ("state.dir", old.state_dir != new.state_dir),

@@ -12,7 +12,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, atomic::AtomicBool},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -44,7 +44,10 @@ use crate::{
         probes::ProbeBoard, resolve::Resolver, traffic::Meters,
     },
     store::{Audit, Blobs, EntryKind, Journal, JournalLimits, LocalDir, Overrides, StoreError},
-    telemetry::access::AccessLog,
+    telemetry::{
+        access::AccessLog,
+        otlp::{Exporter, Exports},
+    },
 };
 
 /// How long start-up waits for the names of backends, and then for their first probes. A backend that answers later joins
@@ -54,11 +57,14 @@ const FIRST_SIGNALS_WAIT: Duration = Duration::from_secs(3);
 /// How long a restart waits for its predecessor to let go of the state directory.
 const STATE_DIR_WAIT: Duration = Duration::from_secs(10);
 
-/// How long the end of the process waits for a collector to take the last spans.
-const LAST_SPANS_WAIT: Duration = Duration::from_secs(2);
+/// How long the end of the process waits for a collector to take what is left.
+const LAST_EXPORT_WAIT: Duration = Duration::from_secs(2);
 
 /// How long the end of the process waits for the last lines of the access log.
 const ACCESS_FLUSH: Duration = Duration::from_secs(2);
+
+/// The key of the admin API's address, by which a successor finds its listener.
+const ADMIN: &str = "admin.listen";
 
 /// How often the configuration file and secrets are looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -87,6 +93,9 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
+    /// The admin API's certificate cannot be used.
+    #[error("admin.tls: {0}")]
+    AdminTls(io::Error),
     /// The state directory cannot be used.
     #[error("{0}")]
     State(#[from] StoreError),
@@ -114,11 +123,11 @@ pub struct Running {
     pub http: Option<SocketAddr>,
     /// Address for TLS, if there is one.
     pub https: Option<SocketAddr>,
-    /// Address of the admin API.
-    pub admin: SocketAddr,
+    /// Address of the admin API, if it has one beside its socket.
+    pub admin: Option<SocketAddr>,
     front: Front,
     work: Work,
-    /// Copies of what is listened on, for a successor. The admin API's comes last.
+    /// Copies of what is listened on, for a successor.
     sockets: Vec<(&'static str, TcpListener)>,
     dir: Arc<LocalDir>,
     /// Where a successor asks; `None` if that cannot be.
@@ -149,15 +158,13 @@ pub async fn start(
     let http = settings.listen.http.map(|address| bind(address, "listen.http")).transpose()?;
     let https = settings.listen.https.as_ref();
     let https = https.map(|https| bind(https.addr, "listen.https")).transpose()?;
-    let admin_socket = bind(settings.admin.listen, "admin.listen")?;
-    let admin = admin_socket.local_addr().unwrap_or(settings.admin.listen);
+    let admin = settings.admin.listen.map(|address| bind(address, ADMIN)).transpose()?;
     let mut sockets = Vec::new();
-    for (key, socket) in [("listen.http", &http), ("listen.https", &https)] {
+    for (key, socket) in [("listen.http", &http), ("listen.https", &https), (ADMIN, &admin)] {
         if let Some(socket) = socket {
             sockets.push((key, socket.try_clone().map_err(StartError::Front)?));
         }
     }
-    sockets.push(("admin.listen", admin_socket));
 
     let dir = match &mut predecessor {
         None => open_state_dir(&settings.state_dir).await?,
@@ -190,6 +197,7 @@ pub async fn start(
     }
     control.note_start();
     let (http, https) = (front.http(), front.https());
+    let admin = admin.and_then(|socket| socket.local_addr().ok());
     Ok(Running { http, https, control, admin, front, work, sockets, dir, bell, handed_over: false })
 }
 
@@ -200,16 +208,15 @@ impl Work {
         // Here, since a predecessor takes its own away when it has handed over.
         let settings = control.active.load().settings.clone();
         let local = settings.admin.socket.as_deref().map(bind_local).transpose()?.map(Arc::new);
-        let admin = sockets.last().map(|(_, socket)| socket.try_clone()).transpose();
-        let admin = admin.map_err(StartError::Front)?;
+        let admin = sockets.iter().find(|(key, _)| *key == ADMIN);
+        let admin = admin.map(|(_, socket)| socket.try_clone()).transpose().map_err(StartError::Front)?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = vec![
             tokio::spawn(turns(control.clone(), stopped.clone())),
             tokio::spawn(wakes(control.clone(), stopped.clone())),
+            tokio::spawn(measures(control.clone(), stopped.clone())),
+            tokio::spawn(serve_admin(control.clone(), admin, local, stopped.clone())),
         ];
-        if let Some(admin) = admin {
-            tasks.push(tokio::spawn(serve_admin(control.clone(), admin, local, stopped.clone())));
-        }
         if control.config_path.is_some() {
             tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
         }
@@ -227,6 +234,16 @@ impl Work {
 }
 
 impl Running {
+    /// Where the admin API is, as `--admin` takes it but for the scheme of an address.
+    pub fn admin_shown(&self) -> String {
+        let socket = &self.control.active.load().settings.admin.socket;
+        match (self.admin, socket) {
+            (Some(address), _) => address.to_string(),
+            (None, Some(path)) => format!("unix:{}", path.display()),
+            (None, None) => "none".to_owned(),
+        }
+    }
+
     /// Readiness goes down, nothing more is accepted, and requests under way finish within the configured time. Returns how
     /// many were cut off at its end.
     pub async fn drain(self) -> u64 {
@@ -243,7 +260,7 @@ impl Running {
         if let Some(access) = &control.access {
             access.flush(ACCESS_FLUSH);
         }
-        control.send_spans().await;
+        control.send_the_rest().await;
         cut_off
     }
 
@@ -322,15 +339,31 @@ fn bell(state_dir: &Path) -> Option<UnixListener> {
 }
 
 impl Control {
-    /// Sends the spans that still wait. No request is under way any more.
-    async fn send_spans(&self) {
-        let Some(exporter) = lock(&self.exporter).take() else { return };
-        let task = exporter.task;
-        drop(exporter.tracer);
-        // The table has the other tracer.
-        self.publisher.publish(&RoutingTable::default(), Common::default());
-        if tokio::time::timeout(LAST_SPANS_WAIT, task).await.is_err() {
-            tracing::warn!("the collector did not take the last spans in time");
+    /// Sends the metrics to a collector that wants them.
+    async fn send_metrics(self: &Arc<Control>) {
+        let wanted = |exporter: &Exporter| exporter.settings.metrics_every.is_some();
+        let measures = lock(&self.exporter).as_ref().filter(|of| wanted(of)).map(|of| of.measures.clone());
+        let Some(measures) = measures else { return };
+        let control = self.clone();
+        let view = tokio::task::spawn_blocking(move || control.metrics_view()).await;
+        let since = SystemTime::now() - self.started.elapsed();
+        match view {
+            Ok(view) => measures.send(&view, since).await,
+            Err(error) => tracing::error!(%error, "metrics could not be drawn up"),
+        }
+    }
+
+    /// Sends what a collector has not got yet. No request is under way any more.
+    async fn send_the_rest(self: &Arc<Control>) {
+        let rest = async {
+            self.send_metrics().await;
+            let Some(exporter) = lock(&self.exporter).take() else { return };
+            // The table has a tracer, too.
+            self.publisher.publish(&RoutingTable::default(), Common::default());
+            exporter.stop().await;
+        };
+        if tokio::time::timeout(LAST_EXPORT_WAIT, rest).await.is_err() {
+            tracing::warn!("the collector did not take the last spans, metrics and log records in time");
         }
     }
 }
@@ -397,6 +430,8 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
     let tls = listen.https.as_ref().map(|https| &https.tls);
     let door = Door::new(meters.connections.clone(), &listen.limits, &listen.trust, tls);
     let door = Arc::new(door.map_err(StartError::Front)?);
+    let admin_certificate = settings.admin.tls.as_ref().map(admin::Certificate::new).transpose();
+    let admin_certificate = admin_certificate.map_err(StartError::AdminTls)?.map(Arc::new);
     let tokens = Arc::new(ArcSwap::from_pointee(settings.admin.tokens.clone()));
     if let Some(text) = read_blob(&*blobs, TENANTS_BLOB) {
         match serde_json::from_str(&text) {
@@ -428,8 +463,9 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
         refusals: Refusals::default(),
         giving: Mutex::new(()),
         exporter: Mutex::new(None),
-        spans: Arc::default(),
+        exports: Exports::default(),
         tokens,
+        admin_certificate,
         scribe,
         brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),
         picture: ArcSwapOption::empty(),
@@ -516,9 +552,27 @@ async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
+/// Sends metrics to a collector, as often as it wants them.
+async fn measures(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let every = control.active.load().settings.otlp.as_ref().and_then(|otlp| otlp.metrics_every);
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            // A reload may begin it.
+            () = tokio::time::sleep(every.unwrap_or(FILE_WATCH_INTERVAL)) => {}
+        }
+        if every.is_some() {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = control.send_metrics() => {}
+            }
+        }
+    }
+}
+
 async fn serve_admin(
     control: Arc<Control>,
-    listener: TcpListener,
+    listener: Option<TcpListener>,
     socket: Option<Arc<LocalListener>>,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -527,7 +581,7 @@ async fn serve_admin(
         tokens: control.tokens.clone(),
         hosts: admin.hosts.clone(),
         socket,
-        tls: admin.tls.clone(),
+        tls: control.admin_certificate.clone(),
     };
     let shutdown = async move {
         // An error means that the program is ending without having said so.

@@ -22,8 +22,8 @@ const SPACING_MIN: Duration = Duration::from_secs(1);
 /// Spacing from which on the oldest sample is dropped for a new one: with it a day is kept.
 const SPACING_MAX: Duration = Duration::from_secs(128);
 
-/// Points of all routes at most, of 20 bytes: thousands of routes get shorter memories, not more of it.
-const POINTS_MAX: usize = 1_000_000;
+/// Points of all routes at most, of 36 bytes: thousands of routes get shorter memories, not more of it.
+const POINTS_MAX: usize = 600_000;
 
 /// How long a move is shown.
 const MOVES_KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -113,6 +113,8 @@ impl Kept {
                 share: verdict.share as f32,
                 usd_per_1k: verdict.unit_cost.map(|cost| cost.total() as f32),
                 p95_seconds: view.live.ttfb_p95.map(|time| time.as_secs_f32()),
+                spot_usd_per_hour: view.spot.as_ref().map(|price| price.usd_per_hour.get() as f32),
+                on_demand_usd_per_hour: view.on_demand.as_ref().map(|price| price.usd_per_hour.get() as f32),
             });
             self.samples.push_back(Sample { at: now, points: points.collect() });
         }

@@ -92,7 +92,8 @@ pub async fn run(options: Options) -> Result<Summary, DemoError> {
         ready = wait_ready(&running.control) => Some(ready),
     };
     let http = running.http.ok_or_else(|| DemoError("the demo has no front door".to_owned()))?;
-    let mut session = Session::new(&options, replay, running.control.clone(), http, running.admin);
+    let admin = running.admin.ok_or_else(|| DemoError("the demo has no admin API".to_owned()))?;
+    let mut session = Session::new(&options, replay, running.control.clone(), http, admin);
     let worked = match ready {
         None => Ok(Totals::default()),
         Some(Err(error)) => Err(error),

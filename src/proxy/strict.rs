@@ -20,8 +20,14 @@ pub(super) fn is_sound(session: &Session) -> bool {
         None => {
             target_is_sound(head.raw_path(), &head.method)
                 && head.uri.authority().is_none_or(|authority| is_host(authority.as_str().as_bytes()))
+                && head.headers.values().all(|value| is_trimmed(value.as_bytes()))
         }
     }
+}
+
+/// Whether a value is without blanks at its ends, as RFC 9113 (8.2.1) wants it. Over HTTP/1.1 they are no part of a value.
+fn is_trimmed(value: &[u8]) -> bool {
+    !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 /// Headers that say where a request ends and whom it is for: found once, or not at all.
@@ -169,6 +175,12 @@ mod tests {
         }
         assert!(!sound("GET / HTTP/1.1\r\n\r\n"));
         assert!(sound("GET / HTTP/1.0\r\n\r\n"));
+    }
+
+    #[test]
+    fn values_have_no_blanks_at_their_ends() {
+        assert!(["", "a", "a b", "a\tb", "\u{a0}"].into_iter().all(|value| is_trimmed(value.as_bytes())));
+        assert!(![" ", "\t", " a", "a ", "\ta", "a\t"].into_iter().any(|value| is_trimmed(value.as_bytes())));
     }
 
     #[test]

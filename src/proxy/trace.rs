@@ -61,7 +61,7 @@ impl Context {
         add("tradewind.backend", self.target().map(|target| text(target.id.as_str())));
         add("tradewind.decision.at", lane.decision.map(|at| Attribute::Text(at.to_string())));
         let first_byte = self.attempt.as_ref().and_then(|attempt| attempt.first_byte);
-        add("tradewind.time_to_first_byte", first_byte.map(|time| Attribute::Seconds(time.as_secs_f64())));
+        add("tradewind.time_to_first_byte", first_byte.map(|time| Attribute::Decimal(time.as_secs_f64())));
         let operation = OPERATIONS.iter().find(|(end, _)| path.ends_with(end));
         add("gen_ai.operation.name", operation.map(|(_, name)| text(name)));
         let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());

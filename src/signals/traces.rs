@@ -25,9 +25,9 @@ const TRACEPARENT_LEN: usize = 55;
 /// Whether the sender of a `traceparent` keeps its span.
 const SAMPLED: u8 = 1;
 
-/// What became of spans.
+/// What became of spans, or of anything else that was to be sent to a collector.
 #[derive(Debug, Default)]
-pub struct SpanCounts {
+pub struct ExportCounts {
     /// A collector took them.
     pub exported: AtomicU64,
     /// The queue was full.
@@ -42,7 +42,7 @@ pub struct Tracer {
     /// Of 2^64 requests that come without a trace, so many have one.
     threshold: u64,
     queue: Sender<Span>,
-    counts: Arc<SpanCounts>,
+    counts: Arc<ExportCounts>,
 }
 
 /// A span that has begun.
@@ -82,13 +82,15 @@ pub enum Attribute {
     Text(String),
     /// A whole number.
     Number(i64),
-    /// A number of seconds.
-    Seconds(f64),
+    /// Any other number.
+    Decimal(f64),
+    /// Whether something is so.
+    Flag(bool),
 }
 
 impl Tracer {
     /// A tracer, and the end of its queue.
-    pub fn new(sample: Share, counts: Arc<SpanCounts>) -> (Tracer, Receiver<Span>) {
+    pub fn new(sample: Share, counts: Arc<ExportCounts>) -> (Tracer, Receiver<Span>) {
         let (queue, spans) = channel(QUEUE_LEN);
         // 1 is 2^64, which saturates to one less: nobody misses one of 2^64.
         let threshold = (sample.get() * 2_f64.powi(64)) as u64;

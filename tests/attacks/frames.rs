@@ -235,6 +235,9 @@ pub fn all() -> Vec<Http2Case> {
         &[],
         None,
     );
+    for value in [&b" a"[..], b"a ", b"\ta", b"a\t", b" "] {
+        add(&format!("x: {}", value.escape_ascii()), &with(&[(b"x", value)]), None, &[], None);
+    }
     add("no authority", &without(b":authority", &[]), None, &[], None);
     // Trailers.
     for (name, value) in [

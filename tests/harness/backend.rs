@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
+
 use super::{
     DEADLINE,
     client::{Framing, find, framing, headers, line, piece},
@@ -188,7 +190,10 @@ impl Shared {
         self.connections.lock().unwrap().insert(number, copy);
         // A broken connection is a normal end here: what matters is what the client of Tradewind sees.
         let _ = self.converse(&stream);
-        let _ = stream.shutdown(Shutdown::Both);
+        // One that is to be reset must not be ended in order before: see `Call::reset`.
+        if matches!(SockRef::from(&stream).linger(), Ok(None)) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         self.connections.lock().unwrap().remove(&number);
     }
 
@@ -278,6 +283,12 @@ impl Call {
     pub fn cut(&mut self) -> io::Result<()> {
         self.writer.shutdown(Shutdown::Both)?;
         Err(io::Error::other("cut by the test"))
+    }
+
+    /// Breaks the connection with a reset, in place of an end: whatever the other side has not read yet is lost.
+    pub fn reset(&mut self) -> io::Result<()> {
+        SockRef::from(&self.writer).set_linger(Some(Duration::ZERO))?;
+        Err(io::Error::other("reset by the test"))
     }
 
     /// Waits until the other side has closed the connection; `false` if it did not.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod gcp;
 pub mod http2;
 pub mod load;
+pub mod node;
 pub mod python;
 pub mod shares;
 
@@ -159,6 +160,13 @@ fn addresses(log: &Log) -> Option<(SocketAddr, SocketAddr)> {
     Some((after("http=", ' ')?, after("admin=", ' ')?))
 }
 
+/// Sends a signal by its name, `TERM`, to a process of ours.
+pub fn signal(pid: u32, name: &str) {
+    let kill = format!("kill -{name} {pid}");
+    let done = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
+    assert!(done.success(), "{kill}: {done}");
+}
+
 impl Tradewind {
     /// Starts in a directory of its own and waits until it is ready.
     pub fn start(config: &Config) -> Tradewind {
@@ -217,9 +225,7 @@ impl Tradewind {
 
     /// Sends a signal by its name, `TERM`.
     pub fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id());
-        let done = Command::new("sh").args(["-c", &kill]).status().expect("there is a shell");
-        assert!(done.success(), "{kill}: {done}");
+        signal(self.child.id(), name);
     }
 
     /// The exit status, once it has ended.
@@ -370,7 +376,19 @@ pub fn run_to_the_end_with(dir: &Path, more: &[&str]) -> (Option<i32>, String) {
     (status.code(), log.text())
 }
 
+/// Runs a scenario of a client, which says `passed SCENARIO` if it did. Nothing where there is none, as was said then.
+fn passes(client: Option<Command>, scenario: &str, more: &[&str]) {
+    let Some(mut client) = client else { return };
+    let output =
+        client.arg(scenario).args(more).output().unwrap_or_else(|error| panic!("{client:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{client:?}: {}\n{said}", output.status);
+    let passed = stdout(&output);
+    assert!(passed.starts_with(&format!("passed {scenario}")), "{client:?}: {passed}\n{said}");
+}
+
 /// What curl did.
+#[derive(Debug)]
 pub struct Curled {
     /// Its exit code; 0 for an answer, whichever.
     pub code: i32,
@@ -382,13 +400,18 @@ pub struct Curled {
 
 /// Runs curl, which must be there. It asks nobody but `url`, and waits no longer than the deadline.
 pub fn curl(args: &[&str], url: &str) -> Curled {
+    curl_reading(Stdio::null(), args, url)
+}
+
+/// As [`curl`], with this as its standard input.
+pub fn curl_reading(input: Stdio, args: &[&str], url: &str) -> Curled {
     let seconds = DEADLINE.as_secs().to_string();
     let output = Command::new("curl")
         .args(["--silent", "--noproxy", "*", "--max-time", &seconds])
         .args(["--write-out", "\n%{http_code} %{http_version}"])
         .args(args)
         .arg(url)
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .expect("there is curl");
     let text = stdout(&output);

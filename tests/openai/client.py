@@ -4,6 +4,7 @@
 """
 
 import sys
+import time
 
 import openai
 
@@ -63,6 +64,14 @@ def errors(client):
         assert words == ["From"], (words, error)
     else:
         raise AssertionError(f"a broken stream ended as if it were complete, after {words}")
+
+
+def retries(client):
+    """Refused with 429, then with 503, each with a Retry-After of a second: the client waits that long, and asks again."""
+    begun = time.monotonic()
+    completion = client.with_options(max_retries=2).chat.completions.create(model="later", messages=MESSAGES)
+    assert completion.choices[0].message.content == "From the east, all year.", completion
+    assert time.monotonic() - begun >= 2, "it was not told when to come back"
 
 
 def refusals(client):

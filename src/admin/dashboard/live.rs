@@ -9,16 +9,12 @@ use super::{
 };
 use crate::{
     admin::{
-        board::{Board, Move, Saving},
-        views::OverrideStatus,
+        board::{Board, InFull, Move, Saving},
+        views::{OverrideStatus, RouteStatus},
     },
     model::{units::percent, words},
     signals::prices::ReportState,
 };
-
-/// Routes that are shown in full, and their backends in all; of the other routes there is a line.
-const ROUTES_FULL: usize = 3;
-const BACKENDS_FULL: usize = 18;
 
 /// Rows of a table at most: the page stays below 100 KB. The API has all.
 const ROWS_MAX: usize = 25;
@@ -82,29 +78,22 @@ fn header(out: &mut String, board: &Board) {
 }
 
 fn routes(out: &mut String, board: &Board, only: &str) {
-    let all = board.status.routes.iter().zip(&board.explanations).zip(&board.trends);
-    let (mut full, mut rest, mut backends) = (Vec::new(), Vec::new(), 0);
-    for ((status, explanation), trend) in
-        all.filter(|((s, _), _)| only.is_empty() || s.route.as_str() == only)
-    {
-        let more = status.backends.len();
-        if full.is_empty() || (full.len() < ROUTES_FULL && backends + more <= BACKENDS_FULL) {
-            backends += more;
-            full.push((status, explanation, trend));
-        } else {
-            rest.push(status);
-        }
-    }
+    let all = &board.status.routes;
+    let backends = board.full.iter().map(|shown| all[shown.place].backends.len()).sum();
     let look = Look::new(&board.moves, board.at, backends);
-    let shown = full.len();
-    for (status, explanation, trend) in full {
-        route::render(out, status, explanation, trend, &look);
+    for InFull { place, explanation, trend } in &board.full {
+        route::render(out, &all[*place], explanation, trend, &look);
     }
     if !only.is_empty() {
         let _ = writeln!(out, "<p><a href=\"/\">All routes</a></p>");
-    } else if shown == 0 {
+        return;
+    }
+    if board.full.is_empty() {
         out.push_str("<p>No decision was made yet.</p>\n");
     }
+    let in_full = |place: usize| board.full.iter().any(|shown| shown.place == place);
+    let rest = all.iter().enumerate().filter(|(place, _)| !in_full(*place));
+    let rest: Vec<&RouteStatus> = rest.map(|(_, status)| status).collect();
     if rest.is_empty() {
         return;
     }

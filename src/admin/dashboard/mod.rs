@@ -14,7 +14,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::Write as _;
 
 use axum::{
     Router,
@@ -23,7 +23,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use super::{
     body,
@@ -50,7 +53,14 @@ pub(super) struct Rendered(Mutex<[Option<Made>; 2]>);
 #[derive(Debug)]
 struct Made {
     revision: u64,
-    html: Arc<str>,
+    body: Piece,
+}
+
+/// HTML, and the same compressed: made once, and sent to many without a copy.
+#[derive(Clone, Debug)]
+struct Piece {
+    plain: Bytes,
+    gzip: Bytes,
 }
 
 /// All pages, and what their forms send.
@@ -109,7 +119,7 @@ async fn show(
     let author = caller.name.clone();
     let (form, only) = (view.form.clone(), view.only.clone());
     let (board, live, asked) = blocking(move || {
-        let board = app.desk.board();
+        let board = app.desk.board(&only);
         let asked = match refused {
             Some(why) => Asked::Refused(why),
             None if operates && form.wants_preview() => form::ask(&*app.desk, &form, &author),
@@ -127,27 +137,57 @@ async fn show(
 async fn fragment(
     State(app): State<App>,
     caller: Caller,
+    headers: HeaderMap,
     query: Result<Query<View>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(View { only, .. }) = query.map_err(|error| bad_query(&error.body_text()))?;
-    let html = blocking(move || app.rendered.live(&app, caller.may_operate(), &only)).await?;
-    Ok(([(header::CONTENT_TYPE, "text/html; charset=utf-8")], html.to_string()).into_response())
+    let operates = caller.may_operate();
+    let piece = match only.is_empty() {
+        true => app.rendered.live(&app, operates).await?,
+        false => {
+            let desk = app.desk.clone();
+            blocking(move || Piece::new(live::render(&desk.board(&only), operates, &only))).await?
+        }
+    };
+    let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
+    let vary = (header::VARY, "accept-encoding");
+    Ok(match takes_gzip(&headers) {
+        true => ([kind, vary, (header::CONTENT_ENCODING, "gzip")], piece.gzip).into_response(),
+        false => ([kind, vary], piece.plain).into_response(),
+    })
+}
+
+/// Whether a client takes compressed answers. `gzip;q=0` says no.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    offers.flat_map(|value| value.split(',')).any(|offer| {
+        let (name, weight) = offer.split_once(';').unwrap_or((offer, ""));
+        let weight = weight.trim().strip_prefix("q=").map_or(1.0, |q| q.trim().parse().unwrap_or(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && weight > 0.0
+    })
+}
+
+impl Piece {
+    fn new(html: String) -> Piece {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        // Writing to a Vec cannot fail.
+        let _ = gzip.write_all(html.as_bytes());
+        Piece { plain: html.into(), gzip: gzip.finish().unwrap_or_default().into() }
+    }
 }
 
 impl Rendered {
-    fn live(&self, app: &App, operates: bool, only: &str) -> Arc<str> {
-        let make = || live::render(&app.desk.board(), operates, only).into();
-        if !only.is_empty() {
-            return make();
-        }
-        let revision = *app.desk.revisions().borrow();
+    async fn live(&self, app: &App, operates: bool) -> Result<Piece, Problem> {
         // Held while it is made: others that ask for the same wait for it instead of making it too.
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock().await;
+        let revision = *app.desk.revisions().borrow();
         let place = &mut kept[usize::from(operates)];
-        match place {
-            Some(made) if made.revision == revision => made.html.clone(),
-            _ => place.insert(Made { revision, html: make() }).html.clone(),
+        if let Some(made) = place.as_ref().filter(|made| made.revision == revision) {
+            return Ok(made.body.clone());
         }
+        let desk = app.desk.clone();
+        let body = blocking(move || Piece::new(live::render(&desk.board(""), operates, ""))).await?;
+        Ok(place.insert(Made { revision, body }).body.clone())
     }
 }
 

@@ -1,4 +1,4 @@
-//! A route over the last hours: shares, unit costs, latency, on one axis of time with the moves.
+//! A route over the last hours: shares, unit costs, node prices, latency, on one axis of time with the moves.
 
 use std::fmt::Write as _;
 
@@ -23,9 +23,9 @@ const BOTTOM: f64 = HEIGHT - 22.0;
 /// Columns of a picture at most: about one in three pixels of a phone.
 const COLUMNS_MAX: usize = 96;
 
-/// Columns of all pictures of a page, counted for every backend. Each has up to 65 bytes: so a page of much that moves
+/// Columns of all pictures of a page, counted for every backend. Each has up to 90 bytes: so a page of much that moves
 /// stays below 100 KB.
-const COLUMNS_PAGE: usize = 360;
+const COLUMNS_PAGE: usize = 240;
 
 /// Moves that are marked at most, the newest: each has its reason with it.
 const MARKS_MAX: usize = 12;
@@ -56,7 +56,25 @@ struct Column<'a> {
     points: &'a [Point],
 }
 
-/// Three pictures; nothing before there are two samples.
+/// One value of a backend over time, and how its line is drawn.
+struct Series {
+    value: fn(&Point) -> Option<f32>,
+    /// Attributes of the line beside its colour.
+    style: &'static str,
+}
+
+/// A line that is told from others by its colour, and where colours repeat by its dashes.
+const PLAIN: &str = "stroke-width=\"2\"";
+
+/// The second line of a backend.
+const DOTTED: &str = "stroke-width=\"2\" stroke-dasharray=\"2 3\"";
+
+const COST: Series = Series { value: |point| point.usd_per_1k, style: PLAIN };
+const LATENCY: Series = Series { value: |point| point.p95_seconds, style: PLAIN };
+const SPOT: Series = Series { value: |point| point.spot_usd_per_hour, style: PLAIN };
+const ON_DEMAND: Series = Series { value: |point| point.on_demand_usd_per_hour, style: DOTTED };
+
+/// Up to four pictures; nothing before there are two samples.
 pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, look: &Look<'_>) {
     let Look { moves, now, columns } = *look;
     let [first, _, ..] = &trend.samples[..] else { return };
@@ -72,14 +90,27 @@ pub(super) fn render(out: &mut String, status: &RouteStatus, trend: &Trend, look
     });
     let usd = |axis_value: f64| format!("${}", round(axis_value));
     figure(out, "One more request, USD per 1,000", |out| {
-        let value = |point: &Point| point.usd_per_1k.map(f64::from);
-        lines(out, &columns, value, None, usd, &time, "USD per 1,000 requests over time");
+        lines(out, &columns, &[COST], None, usd, &time, "USD per 1,000 requests over time");
     });
+    // Platforms without nodes have no such prices.
+    let known =
+        |of: &Series| columns.iter().any(|c| c.points.iter().any(|point| (of.value)(point).is_some()));
+    let prices: Option<(&str, &[Series])> = match (known(&SPOT), known(&ON_DEMAND)) {
+        (true, true) => Some(("; solid: spot, dotted: on demand", &[SPOT, ON_DEMAND])),
+        (true, false) => Some((", spot", &[SPOT])),
+        (false, true) => Some((", on demand", &[Series { style: PLAIN, ..ON_DEMAND }])),
+        (false, false) => None,
+    };
+    if let Some((which, series)) = prices {
+        figure(out, &format!("A node, USD per hour{which}"), |out| {
+            let said = "Prices of a node in USD per hour over time; those of now are in the table of prices";
+            lines(out, &columns, series, None, usd, &time, said);
+        });
+    }
     let limit = status.slo_seconds;
     let caption = if limit.is_some() { "First byte, p95; dashed: the objective" } else { "First byte, p95" };
     figure(out, caption, |out| {
-        let value = |point: &Point| point.p95_seconds.map(f64::from);
-        lines(out, &columns, value, limit, words::latency, &time, "Time to first byte over time");
+        lines(out, &columns, &[LATENCY], limit, words::latency, &time, "Time to first byte over time");
     });
     out.push_str("</div>\n");
 }
@@ -224,19 +255,23 @@ fn backwards(columns: &[Column<'_>], values: &[f64], axis: &Axis) -> String {
     path
 }
 
-/// A line for each backend; `limit` is a dashed one across.
+/// A line for each backend and series; `limit` is a dashed one across.
 fn lines(
     out: &mut String,
     columns: &[Column<'_>],
-    value: impl Fn(&Point) -> Option<f64>,
+    series: &[Series],
     limit: Option<f64>,
     label: impl Fn(f64) -> String,
     time: &Time<'_>,
     said: &str,
 ) {
-    let all = columns.iter().flat_map(|column| column.points.iter().filter_map(&value));
-    let high = all.clone().chain(limit).fold(HIGH_MIN, f64::max);
-    if all.clone().next().is_none() {
+    let values = |of: &Series| {
+        let known = columns.iter().flat_map(|column| column.points.iter().filter_map(of.value));
+        known.map(f64::from).fold(None, |high: Option<f64>, value| Some(high.unwrap_or(0.0).max(value)))
+    };
+    let highest = series.iter().filter_map(values).reduce(f64::max);
+    let high = highest.into_iter().chain(limit).fold(HIGH_MIN, f64::max);
+    if highest.is_none() {
         out.push_str("<p class=\"soft\">n/a: nothing is known in this time.</p>");
         return;
     }
@@ -249,33 +284,44 @@ fn lines(
             write!(out, "<path d=\"M{LEFT} {y:.1}H{RIGHT}\" stroke=\"#a30000\" stroke-dasharray=\"6 3\"/>");
     }
     for place in 0..columns.first().map_or(0, |column| column.points.len()) {
-        let mut path = String::new();
-        // A line breaks where nothing is known: it never goes through what was not seen.
-        for run in columns.chunk_by(|a, b| {
-            let known = |column: &Column<'_>| column.points.get(place).and_then(&value).is_some();
-            known(a) == known(b)
-        }) {
-            let values: Vec<f64> =
-                run.iter().filter_map(|column| column.points.get(place).and_then(&value)).collect();
-            if !values.is_empty() {
-                path += &joined(run, &values, &axis);
-                // What is known now holds now.
-                if run.last().map(|column| column.x) == columns.last().map(|column| column.x) {
-                    let _ = write!(path, "H{RIGHT}");
-                }
-            }
-        }
-        if !path.is_empty() {
-            let dash = DASHES[place / COLOURS_COUNT % DASHES.len()];
-            let _ = write!(
-                out,
-                "<path d=\"{path}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>",
-                colour(place)
-            );
+        for of in series {
+            line(out, columns, &|point| (of.value)(point).map(f64::from), place, of.style, &axis);
         }
     }
     mark(out, time, false);
     out.push_str("</svg>");
+}
+
+/// The line of the backend at a place. It breaks where nothing is known: it never goes through what was not seen.
+fn line(
+    out: &mut String,
+    columns: &[Column<'_>],
+    value: &dyn Fn(&Point) -> Option<f64>,
+    place: usize,
+    style: &str,
+    axis: &Axis,
+) {
+    let at = |column: &Column<'_>| column.points.get(place).and_then(value);
+    let mut path = String::new();
+    for run in columns.chunk_by(|a, b| at(a).is_some() == at(b).is_some()) {
+        let values: Vec<f64> = run.iter().filter_map(at).collect();
+        if values.is_empty() {
+            continue;
+        }
+        path += &joined(run, &values, axis);
+        // What is known now holds now.
+        if run.last().map(|column| column.x) == columns.last().map(|column| column.x) {
+            let _ = write!(path, "H{RIGHT}");
+        }
+    }
+    if path.is_empty() {
+        return;
+    }
+    let dash = match style {
+        PLAIN => format!(" stroke-dasharray=\"{}\"", DASHES[place / COLOURS_COUNT % DASHES.len()]),
+        _ => String::new(),
+    };
+    let _ = write!(out, "<path d=\"{path}\" fill=\"none\" stroke=\"{}\" {style}{dash}/>", colour(place));
 }
 
 /// A line through the values of moments that follow each other; points that add nothing to it are left out.

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use super::live;
 use crate::admin::{
     Desk,
-    board::{Board, Move, Point, Sample, Signal, Trend},
+    board::{Board, InFull, Move, Point, Sample, Signal, Trend, in_full},
     fake::FakeDesk,
     views::BackendStatus,
 };
 
 /// A board of many routes, each with six backends and a full memory.
-fn crowded(routes: usize) -> Board {
+fn crowded(routes: usize, only: &str) -> Board {
     let desk = FakeDesk::default();
-    let mut board = desk.board();
+    let mut board = desk.board("");
     let name = |of: &str, index: usize| format!("{of}-{index}").parse().unwrap();
     let backend = |index: usize| -> BackendStatus {
         serde_json::from_value(serde_json::json!({
@@ -43,12 +43,14 @@ fn crowded(routes: usize) -> Board {
     let mut status = board.status.routes.remove(0);
     status.backends = (0..6).map(backend).collect();
     status.reason = reason.into();
-    let explanation = board.explanations[0].clone();
+    let explanation = board.full.remove(0).explanation;
     board.status.routes = (0..routes)
         .map(|index| crate::admin::views::RouteStatus { route: name_of(index), ..status.clone() })
         .collect();
-    board.explanations = vec![explanation; routes];
-    board.trends = vec![trend; routes];
+    let full = in_full(&board.status.routes, only).into_iter();
+    let (explanation, trend) = (&explanation, &trend);
+    let shown = full.map(|place| InFull { place, explanation: explanation.clone(), trend: trend.clone() });
+    board.full = shown.collect();
     let price = serde_json::from_value(serde_json::json!({
         "backend": "backend-1", "instance_type": "g5.2xlarge", "region": "us-east-1", "zone": "us-east-1a", "offer": "spot",
         "usd_per_hour": 0.5361, "source": "aws", "observed_at": "2026-03-02T09:00:00Z",
@@ -74,32 +76,45 @@ fn name_of(index: usize) -> crate::model::RouteId {
 fn wavy(index: usize) -> Point {
     let value = ((index as f32 * 0.37).sin() + 1.0) / 2.0;
     let known = !index.is_multiple_of(11);
-    Point { share: value / 3.0, usd_per_1k: known.then_some(value), p95_seconds: known.then_some(value) }
+    let value_of = known.then_some(value);
+    Point {
+        share: value / 3.0,
+        usd_per_1k: value_of,
+        p95_seconds: value_of,
+        spot_usd_per_hour: value_of,
+        on_demand_usd_per_hour: value_of,
+    }
 }
 
 #[test]
 fn the_page_stays_small_however_much_there_is() {
     let frame = super::STYLE.len() + super::SCRIPT.len() + 8_000;
     for routes in [1, 4, 1_000] {
-        let size = live::render(&crowded(routes), true, "").len() + frame;
+        let size = live::render(&crowded(routes, ""), true, "").len() + frame;
         assert!(size < 100_000, "{routes} routes make {size} bytes");
     }
-    let one = live::render(&crowded(1_000), true, "route-999");
+    let one = live::render(&crowded(1_000, "route-999"), true, "route-999");
     assert!(one.contains("id=\"route-route-999\"") && !one.contains("id=\"route-route-0\""));
 }
 
 #[test]
 fn a_line_is_not_drawn_through_what_is_not_known() {
-    let mut board = crowded(1);
+    let mut board = crowded(1, "");
     board.status.routes[0].backends.truncate(1);
-    let backends: Arc<[_]> = board.trends[0].backends[..1].into();
+    let backends: Arc<[_]> = board.full[0].trend.backends[..1].into();
     let at = |seconds: u64| board.at - std::time::Duration::from_secs(seconds);
     let sample = |ago: u64, usd: Option<f32>| Sample {
         at: at(ago),
-        points: Arc::new([Point { share: 1.0, usd_per_1k: usd, p95_seconds: None }]),
+        points: Arc::new([Point {
+            share: 1.0,
+            usd_per_1k: usd,
+            p95_seconds: None,
+            spot_usd_per_hour: usd,
+            on_demand_usd_per_hour: None,
+        }]),
     };
     let samples = vec![sample(60, Some(1.0)), sample(40, None), sample(20, Some(2.0))];
-    board.trends[0] = Trend { backends, samples, spacing_seconds: 20.0 };
+    board.full[0].trend = Trend { backends, samples, spacing_seconds: 20.0 };
     board.moves.clear();
     let html = live::render(&board, false, "");
     let costs = html.split("One more request").nth(1).unwrap();

@@ -52,7 +52,8 @@ fn start_tls(dir: &Path, name: &str) -> (Server, AdminArgs) {
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
     std::fs::write(dir.join("token"), "operator-secret\n").unwrap();
     let ca = tls.cert.clone();
-    let server = start(Arc::default(), Options { tokens: tokens(), tls: Some(tls), ..Options::default() });
+    let tls = Some(Arc::new(crate::admin::Certificate::new(&tls).unwrap()));
+    let server = start(Arc::default(), Options { tokens: tokens(), tls, ..Options::default() });
     let mut admin = args(&format!("https://{}", server.address), &[]);
     admin.admin_ca = Some(ca);
     admin.token_file = Some(dir.join("token"));

@@ -19,7 +19,10 @@ use pingora_core::protocols::{
     TimingDigest, UniqueID, UniqueIDType, l4::socket::SocketAddr as PingoraAddress, raw_connect::ProxyDigest,
     tls::SslDigest,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    task::coop,
+};
 use tokio_rustls::server::TlsStream;
 
 use super::{
@@ -36,6 +39,11 @@ const PARTS: usize = 4;
 /// How much of what comes first is read at once. As Pingora does it: few heads are longer.
 const FIRST_READ: usize = 4096;
 
+/// Bytes that a connection whose reader takes turns may read for one unit of the runtime's budget, of which a task has 128
+/// before others come first: 16 KiB, which is a frame of HTTP/2 at its largest (by default) or 1,820 at their smallest. By itself
+/// the runtime counts reads, and the thousands of frames in each cost nothing.
+const BYTES_A_UNIT: usize = 128;
+
 /// A connection of a client. Between requests it holds no buffer.
 pub(super) struct Connection {
     transport: Transport,
@@ -43,6 +51,8 @@ pub(super) struct Connection {
     unread: BytesMut,
     /// Written, and not sent yet.
     unsent: Vec<u8>,
+    /// Whether other connections come first after some bytes.
+    takes_turns: bool,
     socket_digest: Arc<SocketDigest>,
     ssl_digest: Option<Arc<SslDigest>>,
 }
@@ -80,6 +90,7 @@ impl Connection {
             transport,
             unread: BytesMut::new(),
             unsent: Vec::new(),
+            takes_turns: false,
             socket_digest: Arc::new(digest),
             ssl_digest,
         }
@@ -108,6 +119,11 @@ impl Connection {
             Transport::Plain(socket) => socket.place(),
             Transport::Tls(stream) => stream.get_mut().0.place(),
         }
+    }
+
+    /// From now on others come first after every 16 KiB, however much has come: for a reader to whom few bytes are much work.
+    pub(super) fn take_turns(&mut self) {
+        self.takes_turns = true;
     }
 
     /// Waits until there may be something to read.
@@ -189,9 +205,24 @@ impl AsyncRead for Connection {
             }
             return Poll::Ready(Ok(()));
         }
-        match &mut self.transport {
+        let before = buf.filled().len();
+        let read = match &mut self.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if self.takes_turns {
+            spend(cx, buf.filled().len() - before);
+        }
+        read
+    }
+}
+
+/// Takes from the task's budget what bytes cost. When there is none left, the next read waits for another turn.
+fn spend(cx: &mut Context<'_>, bytes: usize) {
+    for _ in 0..bytes.div_ceil(BYTES_A_UNIT) {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(unit) => unit.made_progress(),
+            Poll::Pending => return,
         }
     }
 }
@@ -340,5 +371,54 @@ impl GetSocketDigest for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Connection({})", self.id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{super::caps::Caps, *};
+    use crate::{model::ClientLimits, signals::connections::ConnectionMeter};
+
+    /// The most that is read of this many bytes at one go.
+    async fn longest_turn(all: usize, takes_turns: bool) -> usize {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, address) = listener.accept().await.unwrap();
+        let caps = Arc::new(Caps::new(Arc::<ConnectionMeter>::default()));
+        let place = caps.enter(&ClientLimits::default()).unwrap();
+        let mut connection = Connection::plain(Socket::new(tcp, place, Duration::from_secs(60)), address);
+        if takes_turns {
+            connection.take_turns();
+        }
+        // No more than the kernel's buffers hold.
+        client.write_all(&vec![0; all]).await.unwrap();
+        let (mut total, mut longest, mut bytes) = (0, 0, [0; 1024]);
+        poll_fn(|cx| {
+            let begun = total;
+            loop {
+                let mut buf = ReadBuf::new(&mut bytes);
+                match Pin::new(&mut connection).poll_read(cx, &mut buf) {
+                    Poll::Ready(read) => read.unwrap(),
+                    Poll::Pending => break,
+                }
+                total += buf.filled().len();
+            }
+            longest = longest.max(total - begun);
+            if total == all { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        longest
+    }
+
+    #[tokio::test]
+    async fn who_takes_turns_reads_a_part_of_what_has_come() {
+        let turn = 128 * BYTES_A_UNIT;
+        assert!(longest_turn(64 << 10, false).await > 2 * turn);
+        let longest = longest_turn(64 << 10, true).await;
+        assert!(longest <= turn, "{longest}");
     }
 }

@@ -106,6 +106,7 @@ impl Server {
             Ok(None) | Err(_) => return,
         };
         if http2 {
+            connection.take_turns();
             let app = Arc::new(Http2::new(self, limits.clone()));
             app.process_new(connection.into_stream(), &stop).await;
         } else {

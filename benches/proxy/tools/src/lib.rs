@@ -7,6 +7,9 @@ use nix::time::{ClockId, clock_gettime};
 /// Path of the stream on the backend.
 pub const SSE_PATH: &str = "/sse";
 
+/// Path of chat completions on the backend, as OpenAI's API has it.
+pub const CHAT_PATH: &str = "/v1/chat/completions";
+
 /// Nanoseconds of the machine's monotonic clock, which is the same in every process, so that a time stamped by the backend
 /// can be subtracted in the client.
 ///

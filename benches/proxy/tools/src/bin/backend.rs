@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use proxy_bench_tools::{SSE_PATH, event, monotonic_ns};
+use proxy_bench_tools::{CHAT_PATH, SSE_PATH, event, monotonic_ns};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +20,7 @@ const ANSWER_BYTES: usize = 100;
 const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
                         transfer-encoding: chunked\r\n\r\n";
 
-/// Answers GET and POST with 100 bytes, and GET /sse with a stream of chunks.
+/// Answers GET and POST with 100 bytes, GET /sse with a stream of chunks, and POST /v1/chat/completions with a completion.
 #[derive(Parser, Clone, Copy)]
 struct Args {
     /// Address to serve, such as 127.0.0.1:9000.
@@ -36,9 +36,17 @@ struct Args {
 
 /// What a request asks for, and where in the buffer it ends.
 struct Request {
-    wants_stream: bool,
+    wanted: Wanted,
     body_bytes: usize,
     head_bytes: usize,
+}
+
+/// What is answered, by path.
+enum Wanted {
+    /// How long the request's body was.
+    Receipt,
+    Stream,
+    Completion,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -71,10 +79,10 @@ async fn connection(mut stream: TcpStream, args: Args) -> std::io::Result<()> {
             }
         }
         buffer.drain(..whole);
-        if request.wants_stream {
-            send_stream(&mut stream, args).await?;
-        } else {
-            stream.write_all(answer(request.body_bytes).as_bytes()).await?;
+        match request.wanted {
+            Wanted::Stream => send_stream(&mut stream, args).await?,
+            Wanted::Completion => stream.write_all(completion().as_bytes()).await?,
+            Wanted::Receipt => stream.write_all(receipt(request.body_bytes).as_bytes()).await?,
         }
     }
 }
@@ -109,16 +117,27 @@ fn parse(head: &[u8]) -> std::io::Result<Request> {
     if body_bytes > BODY_BYTES_MAX {
         return Err(std::io::Error::other("the request body is too long"));
     }
-    let wants_stream = first.split(' ').nth(1) == Some(SSE_PATH);
-    Ok(Request { wants_stream, body_bytes, head_bytes })
+    let wanted = match first.split(' ').nth(1) {
+        Some(SSE_PATH) => Wanted::Stream,
+        Some(CHAT_PATH) => Wanted::Completion,
+        _ => Wanted::Receipt,
+    };
+    Ok(Request { wanted, body_bytes, head_bytes })
 }
 
 /// 100 bytes of JSON that say how long the request's body was, so that the client can tell that it arrived whole.
-fn answer(body_bytes: usize) -> String {
+fn receipt(body_bytes: usize) -> String {
     let body = format!("{{\"received\":{body_bytes}}}");
     format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {ANSWER_BYTES}\r\n\r\n{body:<ANSWER_BYTES$}"
     )
+}
+
+/// A chat completion as OpenAI's API gives it, its usage included: what reads answers must be able to read this one.
+fn completion() -> String {
+    let body = r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"bench","choices":[{"index":0,"message":{"role":"assistant","content":"A fair wind."},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":200,"completion_tokens":4,"total_tokens":204}}"#;
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 /// The head at once, then a chunk every gap, as a model server does that first has to compute its first token.

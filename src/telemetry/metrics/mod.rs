@@ -1,4 +1,6 @@
-//! Metrics in the OpenMetrics text format, drawn up when they are asked for.
+//! Metrics, drawn up when they are asked for: in the OpenMetrics text format, or as points for a collector.
+
+mod sink;
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -7,8 +9,8 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, text},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, text},
+    metrics::MetricType,
     registry::Registry,
 };
 
@@ -26,10 +28,12 @@ use crate::{
         load::LoadStatus,
         notices::NoticeKind,
         prices::{FeedStatus, PriceReport},
-        traces::SpanCounts,
-        traffic::{Histogram, Meter, MeterKey},
+        traffic::{Meter, MeterKey},
     },
+    telemetry::otlp::Exports,
 };
+use sink::{Labels, Sink, Written, family};
+pub use sink::{Measured, Value};
 
 /// Everything that metrics are made from, at one moment.
 #[derive(Debug)]
@@ -68,8 +72,8 @@ pub struct View {
     pub overrides: Arc<[Override]>,
     /// Reloads that were refused.
     pub reload_failures: u64,
-    /// What became of spans; `None` where there are none.
-    pub spans: Option<Arc<SpanCounts>>,
+    /// What became of what was to be sent to a collector; `None` where there is none.
+    pub exports: Option<Exports>,
     /// Whether the last one was.
     pub reload_failing: bool,
     /// Journal entries that could not be written.
@@ -88,7 +92,7 @@ impl View {
     /// The text that `GET /metrics` answers with.
     pub fn render(self) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(self));
+        registry.register_collector(Box::new(Text(self)));
         let mut out = String::new();
         match text::encode(&mut out, &registry) {
             Ok(()) => out,
@@ -98,37 +102,13 @@ impl View {
             }
         }
     }
-}
 
-type Labels<'a> = Vec<(&'static str, &'a str)>;
-type Written = Result<(), std::fmt::Error>;
-
-/// Writes the samples of one metric.
-struct Family<'a>(MetricEncoder<'a>);
-
-impl Family<'_> {
-    fn gauge(&mut self, labels: Labels<'_>, value: f64) -> Written {
-        ConstGauge::new(value).encode(self.0.encode_family(&labels)?)
-    }
-
-    fn counter(&mut self, labels: Labels<'_>, value: u64) -> Written {
-        ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
-    }
-
-    fn counter_f64(&mut self, labels: Labels<'_>, value: f64) -> Written {
-        ConstCounter::new(value).encode(self.0.encode_family(&labels)?)
-    }
-
-    fn histogram(&mut self, labels: Labels<'_>, histogram: &Histogram) -> Written {
-        let (sum, count, cumulative) = histogram.cumulative();
-        let mut before = 0;
-        let mut buckets: Vec<(f64, u64)> = Vec::with_capacity(cumulative.len() + 1);
-        for (bound, total) in cumulative {
-            buckets.push((bound, total - before));
-            before = total;
-        }
-        buckets.push((f64::INFINITY, count - before));
-        self.0.encode_family(&labels)?.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)
+    /// The same for a collector.
+    pub fn measured(&self) -> Vec<Measured> {
+        let mut all = Vec::new();
+        // Nothing is written there that could fail.
+        let _ = self.encode(&mut Sink::Points(&mut all));
+        all
     }
 }
 
@@ -153,114 +133,111 @@ fn by_source(ledger: &Ledger) -> impl Iterator<Item = (&'static str, &'static st
     })
 }
 
-impl Collector for View {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Written {
-        self.encode_traffic(&mut encoder)?;
-        self.encode_connections(&mut encoder)?;
-        self.encode_use(&mut encoder)?;
-        self.encode_tenants(&mut encoder)?;
-        self.encode_decisions(&mut encoder)?;
-        self.encode_objectives(&mut encoder)?;
-        self.encode_load(&mut encoder)?;
-        self.encode_prices(&mut encoder)?;
-        self.encode_notices(&mut encoder)?;
-        self.encode_process(&mut encoder)
+/// What the text is made from.
+#[derive(Debug)]
+struct Text(View);
+
+impl Collector for Text {
+    fn encode(&self, encoder: DescriptorEncoder) -> Written {
+        self.0.encode(&mut Sink::Text(encoder))
     }
 }
 
-fn family<'a>(
-    encoder: &'a mut DescriptorEncoder<'_>,
-    name: &'a str,
-    help: &'a str,
-    kind: MetricType,
-) -> Result<Family<'a>, std::fmt::Error> {
-    Ok(Family(encoder.encode_descriptor(name, help, None, kind)?))
-}
-
 impl View {
-    fn encode_traffic(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode(&self, sink: &mut Sink<'_>) -> Written {
+        self.encode_traffic(sink)?;
+        self.encode_connections(sink)?;
+        self.encode_use(sink)?;
+        self.encode_tenants(sink)?;
+        self.encode_decisions(sink)?;
+        self.encode_objectives(sink)?;
+        self.encode_load(sink)?;
+        self.encode_prices(sink)?;
+        self.encode_notices(sink)?;
+        self.encode_process(sink)
+    }
+
+    fn encode_traffic(&self, sink: &mut Sink<'_>) -> Written {
         let help = "Requests answered, by status code; without a backend: by Tradewind itself";
-        let mut requests = family(encoder, "tradewind_requests", help, MetricType::Counter)?;
+        let mut requests = family(sink, "tradewind_requests", help, MetricType::Counter)?;
         for (key, meter) in &self.meters {
             for (code, count) in meter.by_code() {
                 requests.counter(with(name(key), "code", &code), count)?;
             }
         }
         let help = "From the arrival of a request to the end of its answer";
-        let mut duration =
-            family(encoder, "tradewind_request_duration_seconds", help, MetricType::Histogram)?;
+        let mut duration = family(sink, "tradewind_request_duration_seconds", help, MetricType::Histogram)?;
         // A meter that has counted nothing (no unmatched request yet) would be a series without a meaning.
         for (key, meter) in self.meters.iter().filter(|(_, meter)| meter.requests() > 0) {
             duration.histogram(name(key), &meter.duration)?;
         }
         let help = "From the choice of a backend to the first byte of its answer's body";
-        let mut first = family(encoder, "tradewind_time_to_first_byte_seconds", help, MetricType::Histogram)?;
+        let mut first = family(sink, "tradewind_time_to_first_byte_seconds", help, MetricType::Histogram)?;
         for (key, meter) in self.backends_only() {
             first.histogram(name(key), &meter.first_byte)?;
         }
         let mut in_flight =
-            family(encoder, "tradewind_requests_in_flight", "Requests under way", MetricType::Gauge)?;
+            family(sink, "tradewind_requests_in_flight", "Requests under way", MetricType::Gauge)?;
         for (key, meter) in self.backends_only() {
             in_flight.gauge(name(key), meter.in_flight() as f64)?;
         }
         let help = "Body bytes from clients";
-        let mut received = family(encoder, "tradewind_request_bytes", help, MetricType::Counter)?;
+        let mut received = family(sink, "tradewind_request_bytes", help, MetricType::Counter)?;
         for (key, meter) in &self.meters {
             received.counter(name(key), meter.bytes().0)?;
         }
         let help = "Body bytes to clients";
-        let mut sent = family(encoder, "tradewind_response_bytes", help, MetricType::Counter)?;
+        let mut sent = family(sink, "tradewind_response_bytes", help, MetricType::Counter)?;
         for (key, meter) in &self.meters {
             sent.counter(name(key), meter.bytes().1)?;
         }
         let help = "Attempts that failed at a backend and were made elsewhere";
-        let mut retries = family(encoder, "tradewind_retries", help, MetricType::Counter)?;
+        let mut retries = family(sink, "tradewind_retries", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {
             for (reason, count) in meter.by_retry_reason() {
                 retries.counter(with(name(key), "reason", reason.as_str()), count)?;
             }
         }
         let help = "Attempts at another backend that were not made because too many were under way";
-        let mut exhausted = family(encoder, "tradewind_retry_budget_exhausted", help, MetricType::Counter)?;
+        let mut exhausted = family(sink, "tradewind_retry_budget_exhausted", help, MetricType::Counter)?;
         for (route, budget) in &self.budgets {
             exhausted.counter(vec![("route", route.as_str())], budget.exhausted())?;
         }
         let help =
             "Requests that were late and were sent to this backend beside the first, or not, by outcome";
-        let mut hedges = family(encoder, "tradewind_hedges", help, MetricType::Counter)?;
+        let mut hedges = family(sink, "tradewind_hedges", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {
             for (outcome, count) in meter.hedges.all().filter(|(_, count)| *count > 0) {
                 hedges.counter(with(name(key), "outcome", outcome.as_str()), count)?;
             }
         }
         let help = "Answers that broke after they had begun";
-        let mut broken = family(encoder, "tradewind_answers_broken_off", help, MetricType::Counter)?;
+        let mut broken = family(sink, "tradewind_answers_broken_off", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {
             broken.counter(name(key), meter.broken_off())?;
         }
         let help = "1 while the backend has asked for no requests (Retry-After)";
-        let mut paused = family(encoder, "tradewind_backend_paused", help, MetricType::Gauge)?;
+        let mut paused = family(sink, "tradewind_backend_paused", help, MetricType::Gauge)?;
         for (key, meter) in self.backends_only() {
             paused.gauge(name(key), f64::from(u8::from(meter.is_paused())))?;
         }
         Ok(())
     }
 
-    fn encode_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_connections(&self, sink: &mut Sink<'_>) -> Written {
         let meter = &self.connections;
-        family(encoder, "tradewind_connections", "Connections of clients that are open", MetricType::Gauge)?
+        family(sink, "tradewind_connections", "Connections of clients that are open", MetricType::Gauge)?
             .gauge(vec![], meter.open() as f64)?;
-        family(encoder, "tradewind_connections_accepted", "Connections of clients", MetricType::Counter)?
+        family(sink, "tradewind_connections_accepted", "Connections of clients", MetricType::Counter)?
             .counter(vec![], meter.accepted())?;
         let help = "Connections of clients that were refused or ended here, by reason";
-        let mut turned_away =
-            family(encoder, "tradewind_connections_turned_away", help, MetricType::Counter)?;
+        let mut turned_away = family(sink, "tradewind_connections_turned_away", help, MetricType::Counter)?;
         for (why, count) in meter.turned_away() {
             turned_away.counter(vec![("reason", why.as_str())], count)?;
         }
         let help = "When the certificate in the file ceases to be valid";
         let name = "tradewind_certificate_expiry_timestamp_seconds";
-        let mut expiry = family(encoder, name, help, MetricType::Gauge)?;
+        let mut expiry = family(sink, name, help, MetricType::Gauge)?;
         for (file, at) in &self.certificates {
             expiry.gauge(vec![("file", file)], at.as_second() as f64)?;
         }
@@ -268,26 +245,26 @@ impl View {
     }
 
     /// Tokens and dollars of requests.
-    fn encode_use(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_use(&self, sink: &mut Sink<'_>) -> Written {
         let help = "Tokens of requests, as answers say or estimated";
-        let mut tokens = family(encoder, "tradewind_tokens", help, MetricType::Counter)?;
+        let mut tokens = family(sink, "tradewind_tokens", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {
             for (source, kind, count) in by_source(&meter.ledger) {
                 tokens.counter(with(with(name(key), "kind", kind), "source", source), count)?;
             }
         }
         let help = "Cost of requests, each by its tokens, at the price of its moment";
-        let mut usd = family(encoder, "tradewind_request_cost_usd", help, MetricType::Counter)?;
+        let mut usd = family(sink, "tradewind_request_cost_usd", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {
             usd.counter_f64(name(key), meter.ledger.usd())?;
         }
         let help = "Requests whose cost was not known";
-        let mut unpriced = family(encoder, "tradewind_requests_unpriced", help, MetricType::Counter)?;
+        let mut unpriced = family(sink, "tradewind_requests_unpriced", help, MetricType::Counter)?;
         for (key, meter) in self.backends_only() {
             unpriced.counter(name(key), meter.ledger.unpriced())?;
         }
         let help = "Tokens of requests by the models that the configuration names";
-        let mut tokens = family(encoder, "tradewind_model_tokens", help, MetricType::Counter)?;
+        let mut tokens = family(sink, "tradewind_model_tokens", help, MetricType::Counter)?;
         for (route, model) in &self.models {
             for (source, kind, count) in by_source(&model.ledger) {
                 let labels = vec![("route", route.as_str()), ("model", &*model.model)];
@@ -295,32 +272,32 @@ impl View {
             }
         }
         let help = "Cost of requests by the models that the configuration names";
-        let mut usd = family(encoder, "tradewind_model_cost_usd", help, MetricType::Counter)?;
+        let mut usd = family(sink, "tradewind_model_cost_usd", help, MetricType::Counter)?;
         for (route, model) in &self.models {
             usd.counter_f64(vec![("route", route.as_str()), ("model", &*model.model)], model.ledger.usd())?;
         }
         if let Some(lost) = self.access_lost {
             let help = "Lines of the access log that could not be written";
-            family(encoder, "tradewind_access_log_lost", help, MetricType::Counter)?.counter(vec![], lost)?;
+            family(sink, "tradewind_access_log_lost", help, MetricType::Counter)?.counter(vec![], lost)?;
         }
         Ok(())
     }
 
-    fn encode_tenants(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_tenants(&self, sink: &mut Sink<'_>) -> Written {
         let help = "Requests of a tenant that were let in";
-        let mut admitted = family(encoder, "tradewind_tenant_requests", help, MetricType::Counter)?;
+        let mut admitted = family(sink, "tradewind_tenant_requests", help, MetricType::Counter)?;
         for (tenant, usage) in &self.tenants {
             admitted.counter(vec![("tenant", tenant.as_str())], usage.counts().0)?;
         }
         let help = "Requests of a tenant that were refused, by what it may not or has used up";
-        let mut denied = family(encoder, "tradewind_tenant_denied", help, MetricType::Counter)?;
+        let mut denied = family(sink, "tradewind_tenant_denied", help, MetricType::Counter)?;
         for (tenant, usage) in &self.tenants {
             for (why, count) in Denied::ALL.into_iter().zip(usage.counts().1) {
                 denied.counter(vec![("tenant", tenant.as_str()), ("reason", why.as_str())], count)?;
             }
         }
         let help = "Tokens of a tenant's requests, as answers say or estimated";
-        let mut tokens = family(encoder, "tradewind_tenant_tokens", help, MetricType::Counter)?;
+        let mut tokens = family(sink, "tradewind_tenant_tokens", help, MetricType::Counter)?;
         for (tenant, usage) in &self.tenants {
             for (source, kind, count) in by_source(&usage.ledger) {
                 tokens
@@ -328,12 +305,12 @@ impl View {
             }
         }
         let help = "Cost of a tenant's requests, each by its tokens, at the price of its moment";
-        let mut usd = family(encoder, "tradewind_tenant_cost_usd", help, MetricType::Counter)?;
+        let mut usd = family(sink, "tradewind_tenant_cost_usd", help, MetricType::Counter)?;
         for (tenant, usage) in &self.tenants {
             usd.counter_f64(vec![("tenant", tenant.as_str())], usage.ledger.usd())?;
         }
         let help = "USD that count towards a tenant's budget of the UTC day and month; outlives a restart";
-        let mut spent = family(encoder, "tradewind_tenant_spent_usd", help, MetricType::Gauge)?;
+        let mut spent = family(sink, "tradewind_tenant_spent_usd", help, MetricType::Gauge)?;
         for (tenant, usage) in &self.tenants {
             let (day, month) = usage.spent(Timestamp::now());
             for (period, usd) in [("day", day), ("month", month)] {
@@ -347,14 +324,14 @@ impl View {
         self.meters.iter().filter(|((_, backend), _)| backend.is_some())
     }
 
-    fn encode_decisions(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_decisions(&self, sink: &mut Sink<'_>) -> Written {
         let help = "Part of the route's requests that go to the backend";
-        self.encode_verdicts(encoder, "tradewind_backend_share", help, |v| v.share)?;
+        self.encode_verdicts(sink, "tradewind_backend_share", help, |v| v.share)?;
         let help = "Part towards which the ramp moves";
-        self.encode_verdicts(encoder, "tradewind_backend_target_share", help, |v| v.target)?;
+        self.encode_verdicts(sink, "tradewind_backend_target_share", help, |v| v.target)?;
         let help =
             "Requests per second for which the backend should prepare: what its autoscaler may scale on";
-        self.encode_verdicts(encoder, "tradewind_planned_requests_per_second", help, |v| v.planned_rps)?;
+        self.encode_verdicts(sink, "tradewind_planned_requests_per_second", help, |v| v.planned_rps)?;
         type Figure = fn(&Redundancy) -> Option<f64>;
         let figures: [(&str, &str, Figure); 3] = [
             (
@@ -374,7 +351,7 @@ impl View {
             ),
         ];
         for (name, help, figure) in figures {
-            let mut gauge = family(encoder, name, help, MetricType::Gauge)?;
+            let mut gauge = family(sink, name, help, MetricType::Gauge)?;
             for (snapshot, decision) in &self.routes {
                 if let Some(value) = decision.n_minus_one.as_ref().and_then(figure) {
                     gauge.gauge(vec![("route", snapshot.route.as_str())], value)?;
@@ -383,7 +360,7 @@ impl View {
         }
         let help =
             "Cost of one more request beyond the paid minimum, in USD per 1,000 requests; absent if unknown";
-        let mut cost = family(encoder, "tradewind_unit_cost_usd", help, MetricType::Gauge)?;
+        let mut cost = family(sink, "tradewind_unit_cost_usd", help, MetricType::Gauge)?;
         for (snapshot, decision) in &self.routes {
             for verdict in &decision.backends {
                 for (term, usd) in verdict.unit_cost.iter().flat_map(|cost| cost.terms()) {
@@ -397,18 +374,18 @@ impl View {
             }
         }
         let mut healthy =
-            family(encoder, "tradewind_backend_healthy", "1 if the probes succeed", MetricType::Gauge)?;
+            family(sink, "tradewind_backend_healthy", "1 if the probes succeed", MetricType::Gauge)?;
         for view in self.views() {
             let value = f64::from(u8::from(view.health == Health::Healthy));
             healthy.gauge(vec![("backend", view.backend.id.as_str())], value)?;
         }
         let help = "1 while the backend gets no requests because too many of them failed or it was far slower than others";
-        let mut ejected = family(encoder, "tradewind_backend_ejected", help, MetricType::Gauge)?;
+        let mut ejected = family(sink, "tradewind_backend_ejected", help, MetricType::Gauge)?;
         for (backend, out, _) in &self.ejections {
             ejected.gauge(vec![("backend", backend.as_str())], f64::from(u8::from(*out)))?;
         }
         let help = "How often the backend was taken out, for failures or for its latency";
-        let mut ejections = family(encoder, "tradewind_backend_ejections", help, MetricType::Counter)?;
+        let mut ejections = family(sink, "tradewind_backend_ejections", help, MetricType::Counter)?;
         for (backend, _, counts) in &self.ejections {
             for (reason, count) in EjectedFor::ALL.into_iter().zip(counts) {
                 let labels = vec![("backend", backend.as_str()), ("reason", reason.as_str())];
@@ -416,12 +393,12 @@ impl View {
             }
         }
         let help = "Requests that wait here for a place at a backend with a limit";
-        let mut waiting = family(encoder, "tradewind_requests_waiting", help, MetricType::Gauge)?;
+        let mut waiting = family(sink, "tradewind_requests_waiting", help, MetricType::Gauge)?;
         for (backend, count, _) in &self.waiting {
             waiting.gauge(vec![("backend", backend.as_str())], *count as f64)?;
         }
         let help = "Requests that were refused because every backend was full";
-        let mut shed = family(encoder, "tradewind_requests_shed", help, MetricType::Counter)?;
+        let mut shed = family(sink, "tradewind_requests_shed", help, MetricType::Counter)?;
         for (backend, _, refused) in &self.waiting {
             for (priority, count) in Priority::ALL.into_iter().zip(refused) {
                 let labels = vec![("backend", backend.as_str()), ("priority", priority.as_str())];
@@ -429,26 +406,26 @@ impl View {
             }
         }
         let help = "Smoothed time to the first byte of a probe's answer, or to connect";
-        let mut probe = family(encoder, "tradewind_probe_seconds", help, MetricType::Gauge)?;
+        let mut probe = family(sink, "tradewind_probe_seconds", help, MetricType::Gauge)?;
         for view in self.views() {
             if let Some(seen) = view.probe {
                 let time = seen.first_byte.unwrap_or(seen.connect);
                 probe.gauge(vec![("backend", view.backend.id.as_str())], time.as_secs_f64())?;
             }
         }
-        let mut shifts = family(encoder, "tradewind_shifts", "Moves of traffic", MetricType::Counter)?;
+        let mut shifts = family(sink, "tradewind_shifts", "Moves of traffic", MetricType::Counter)?;
         for (route, reason, count) in &self.shifts {
             shifts.counter(vec![("route", route.as_str()), ("reason", reason)], *count)?;
         }
         let help = "Marginal cost of the requests served: what they added to what is paid anyway";
-        let mut spent = family(encoder, "tradewind_cost_usd", help, MetricType::Counter)?;
+        let mut spent = family(sink, "tradewind_cost_usd", help, MetricType::Counter)?;
         for (route, backend, usd) in &self.spent_usd {
             spent.counter_f64(vec![("route", route.as_str()), ("backend", backend.as_str())], *usd)?;
         }
         let help = "Avoidable USD not spent because traffic did not stay where the day began; falls when staying would have been \
                     cheaper";
         // A gauge: OpenMetrics lets no counter fall, and the name is one that dashboards know.
-        let mut saved = family(encoder, "tradewind_saved_usd_total", help, MetricType::Gauge)?;
+        let mut saved = family(sink, "tradewind_saved_usd_total", help, MetricType::Gauge)?;
         for (route, usd) in &self.saved_usd {
             saved.gauge(vec![("route", route.as_str())], *usd)?;
         }
@@ -456,7 +433,7 @@ impl View {
     }
 
     /// How the latency objectives are kept, and what keeps backends from serving.
-    fn encode_objectives(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_objectives(&self, sink: &mut Sink<'_>) -> Written {
         let objectives: Vec<(&RouteId, Duration)> = self
             .routes
             .iter()
@@ -464,7 +441,7 @@ impl View {
             .collect();
         let help =
             "Time to first byte that 95% of the route's requests are promised; absent without an objective";
-        let mut promised = family(encoder, "tradewind_slo_seconds", help, MetricType::Gauge)?;
+        let mut promised = family(sink, "tradewind_slo_seconds", help, MetricType::Gauge)?;
         for (route, limit) in &objectives {
             promised.gauge(vec![("route", route.as_str())], limit.as_secs_f64())?;
         }
@@ -481,24 +458,24 @@ impl View {
             })
             .collect();
         let help = "Requests whose time to first byte counts for the objective; absent without one";
-        let mut requests = family(encoder, "tradewind_slo_requests", help, MetricType::Counter)?;
+        let mut requests = family(sink, "tradewind_slo_requests", help, MetricType::Counter)?;
         for (route, _, all) in &timed {
             requests.counter(vec![("route", route.as_str())], *all)?;
         }
         let help = "Those of them that were later than the objective";
-        let mut late = family(encoder, "tradewind_slo_late", help, MetricType::Counter)?;
+        let mut late = family(sink, "tradewind_slo_late", help, MetricType::Counter)?;
         for (route, count, _) in &timed {
             late.counter(vec![("route", route.as_str())], *count)?;
         }
         let help = "Backends of the route that may serve";
-        let mut eligible = family(encoder, "tradewind_route_eligible_backends", help, MetricType::Gauge)?;
+        let mut eligible = family(sink, "tradewind_route_eligible_backends", help, MetricType::Gauge)?;
         for (snapshot, decision) in &self.routes {
             let count = decision.backends.iter().filter(|verdict| verdict.eligible).count();
             eligible.gauge(vec![("route", snapshot.route.as_str())], count as f64)?;
         }
         let help =
             "1 for what keeps the backend from serving, or from serving more; absent while nothing does";
-        let mut limited = family(encoder, "tradewind_backend_limited", help, MetricType::Gauge)?;
+        let mut limited = family(sink, "tradewind_backend_limited", help, MetricType::Gauge)?;
         for (snapshot, decision) in &self.routes {
             for verdict in &decision.backends {
                 let Some(cause) = verdict.limited_by else { continue };
@@ -513,7 +490,7 @@ impl View {
         Ok(())
     }
 
-    fn encode_load(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_load(&self, sink: &mut Sink<'_>) -> Written {
         type Value = fn(&LoadStatus) -> Option<f64>;
         let gauges: [(&str, &str, Value); 4] = [
             (
@@ -534,7 +511,7 @@ impl View {
             ),
         ];
         for (name, help, value) in gauges {
-            let mut gauge = family(encoder, name, help, MetricType::Gauge)?;
+            let mut gauge = family(sink, name, help, MetricType::Gauge)?;
             for (backend, load) in &self.load {
                 if let Some(value) = value(load) {
                     gauge.gauge(vec![("backend", backend.as_str())], value)?;
@@ -542,13 +519,13 @@ impl View {
             }
         }
         let help = "1 if the last question for the load failed";
-        let mut failing = family(encoder, "tradewind_load_failing", help, MetricType::Gauge)?;
+        let mut failing = family(sink, "tradewind_load_failing", help, MetricType::Gauge)?;
         for (backend, load) in &self.load {
             let value = f64::from(u8::from(!load.faults.is_empty()));
             failing.gauge(vec![("backend", backend.as_str())], value)?;
         }
         let help = "Part of the ready replicas that goes away, by the notices received";
-        let mut leaving = family(encoder, "tradewind_backend_leaving", help, MetricType::Gauge)?;
+        let mut leaving = family(sink, "tradewind_backend_leaving", help, MetricType::Gauge)?;
         for view in self.views() {
             leaving.gauge(vec![("backend", view.backend.id.as_str())], view.leaving.get())?;
         }
@@ -557,12 +534,12 @@ impl View {
 
     fn encode_verdicts(
         &self,
-        encoder: &mut DescriptorEncoder<'_>,
+        sink: &mut Sink<'_>,
         metric: &'static str,
         help: &'static str,
         value: impl Fn(&crate::model::Verdict) -> f64,
     ) -> Written {
-        let mut gauges = family(encoder, metric, help, MetricType::Gauge)?;
+        let mut gauges = family(sink, metric, help, MetricType::Gauge)?;
         for (snapshot, decision) in &self.routes {
             for verdict in &decision.backends {
                 let labels = vec![("route", snapshot.route.as_str()), ("backend", verdict.backend.as_str())];
@@ -581,13 +558,13 @@ impl View {
             .filter(move |view| seen.insert(view.backend.id.clone()))
     }
 
-    fn encode_prices(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_prices(&self, sink: &mut Sink<'_>) -> Written {
         let labels = |price: &PriceReport| {
             vec![("backend", price.backend.as_str().to_owned()), ("offer", price.offer.as_str().to_owned())]
         };
         let now = crate::model::Timestamp::now();
         let help = "Price of a node in use";
-        let mut usd = family(encoder, "tradewind_price_usd_per_hour", help, MetricType::Gauge)?;
+        let mut usd = family(sink, "tradewind_price_usd_per_hour", help, MetricType::Gauge)?;
         for price in &self.prices {
             if let Some(value) = price.usd_per_hour {
                 let labels = labels(price);
@@ -595,7 +572,7 @@ impl View {
             }
         }
         let help = "Time since the source last confirmed the price";
-        let mut age = family(encoder, "tradewind_price_age_seconds", help, MetricType::Gauge)?;
+        let mut age = family(sink, "tradewind_price_age_seconds", help, MetricType::Gauge)?;
         for price in &self.prices {
             if let Some(fetched_at) = price.fetched_at {
                 let labels = labels(price);
@@ -604,50 +581,50 @@ impl View {
             }
         }
         let help = "1 for the state the price is in: fresh, stale, held, fallback or missing";
-        let mut state = family(encoder, "tradewind_price_state", help, MetricType::Gauge)?;
+        let mut state = family(sink, "tradewind_price_state", help, MetricType::Gauge)?;
         for price in &self.prices {
             let mut labels = labels(price);
             labels.push(("state", price.state.as_str().to_owned()));
             state.gauge(labels.iter().map(|(n, v)| (*n, v.as_str())).collect(), 1.0)?;
         }
         let help = "1 if the last fetch from the source failed";
-        let mut failing = family(encoder, "tradewind_price_source_failing", help, MetricType::Gauge)?;
+        let mut failing = family(sink, "tradewind_price_source_failing", help, MetricType::Gauge)?;
         for feed in &self.feeds {
             failing.gauge(vec![("source", &feed.source)], f64::from(u8::from(feed.fault.is_some())))?;
         }
         let help = "Prices that the source states and that are not believed";
-        let mut held = family(encoder, "tradewind_prices_held", help, MetricType::Gauge)?;
+        let mut held = family(sink, "tradewind_prices_held", help, MetricType::Gauge)?;
         for feed in &self.feeds {
             held.gauge(vec![("source", &feed.source)], feed.held as f64)?;
         }
         Ok(())
     }
 
-    fn encode_notices(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_notices(&self, sink: &mut Sink<'_>) -> Written {
         let help = "How often a spot node is taken back, and how that is known: configured, learned from notices or assumed";
-        let mut rate = family(encoder, "tradewind_interruptions_per_node_hour", help, MetricType::Gauge)?;
+        let mut rate = family(sink, "tradewind_interruptions_per_node_hour", help, MetricType::Gauge)?;
         for view in self.views().filter(|view| view.backend.has_spot_nodes()) {
             let known = view.interruptions;
             let labels = vec![("backend", view.backend.id.as_str()), ("basis", known.basis.as_str())];
             rate.gauge(labels, known.per_node_hour)?;
         }
         let help = "Notices that nodes of a backend go away, without those that were sent again";
-        let mut notices = family(encoder, "tradewind_notices", help, MetricType::Counter)?;
+        let mut notices = family(sink, "tradewind_notices", help, MetricType::Counter)?;
         for (backend, kind, count) in &self.notices {
             notices.counter(vec![("backend", backend.as_str()), ("kind", kind.as_str())], *count)?;
         }
         Ok(())
     }
 
-    fn encode_process(&self, encoder: &mut DescriptorEncoder<'_>) -> Written {
+    fn encode_process(&self, sink: &mut Sink<'_>) -> Written {
         let mut active =
-            family(encoder, "tradewind_overrides_active", "Overrides that hold", MetricType::Gauge)?;
+            family(sink, "tradewind_overrides_active", "Overrides that hold", MetricType::Gauge)?;
         for kind in OverrideKind::ALL {
             let count = self.overrides.iter().filter(|o| o.kind == kind).count();
             active.gauge(vec![("kind", kind.as_str())], count as f64)?;
         }
         let help = "Time until the next override of the kind ends by itself; absent without one";
-        let mut ends = family(encoder, "tradewind_override_ends_seconds", help, MetricType::Gauge)?;
+        let mut ends = family(sink, "tradewind_override_ends_seconds", help, MetricType::Gauge)?;
         let now = crate::model::Timestamp::now();
         for kind in OverrideKind::ALL {
             let of_kind = self.overrides.iter().filter(|o| o.kind == kind);
@@ -656,31 +633,32 @@ impl View {
                 ends.gauge(vec![("kind", kind.as_str())], next)?;
             }
         }
-        let help = "Spans of requests that a collector took";
-        let mut exported = family(encoder, "tradewind_spans_exported", help, MetricType::Counter)?;
-        if let Some(spans) = &self.spans {
-            exported.counter(vec![], spans.exported.load(Relaxed))?;
+        let sent: Vec<_> = self.exports.iter().flat_map(Exports::all).collect();
+        let help = "Spans, metric points and log records that a collector took";
+        let mut exported = family(sink, "tradewind_otlp_exported", help, MetricType::Counter)?;
+        for (signal, counts) in &sent {
+            exported.counter(vec![("signal", signal)], counts.exported.load(Relaxed))?;
         }
-        let help = "Spans that were lost: their queue was full, or no collector took them";
-        let mut lost = family(encoder, "tradewind_spans_lost", help, MetricType::Counter)?;
-        if let Some(spans) = &self.spans {
-            lost.counter(vec![("reason", "queue")], spans.dropped.load(Relaxed))?;
-            lost.counter(vec![("reason", "export")], spans.failed.load(Relaxed))?;
+        let help = "Those that were lost: their queue was full, or no collector took them";
+        let mut lost = family(sink, "tradewind_otlp_lost", help, MetricType::Counter)?;
+        for (signal, counts) in &sent {
+            lost.counter(vec![("signal", signal), ("reason", "queue")], counts.dropped.load(Relaxed))?;
+            lost.counter(vec![("signal", signal), ("reason", "export")], counts.failed.load(Relaxed))?;
         }
         let help = "1 if the last reload was refused: the file is not what is in force";
-        family(encoder, "tradewind_config_reload_failing", help, MetricType::Gauge)?
+        family(sink, "tradewind_config_reload_failing", help, MetricType::Gauge)?
             .gauge(vec![], f64::from(u8::from(self.reload_failing)))?;
         let help = "Reloads that were refused";
-        family(encoder, "tradewind_config_reload_failures", help, MetricType::Counter)?
+        family(sink, "tradewind_config_reload_failures", help, MetricType::Counter)?
             .counter(vec![], self.reload_failures)?;
         let help = "Counts successful loads of the configuration";
-        family(encoder, "tradewind_config_generation", help, MetricType::Gauge)?
+        family(sink, "tradewind_config_generation", help, MetricType::Gauge)?
             .gauge(vec![], self.config_generation as f64)?;
         let help = "Journal entries that could not be written";
-        family(encoder, "tradewind_journal_lost", help, MetricType::Counter)?
+        family(sink, "tradewind_journal_lost", help, MetricType::Counter)?
             .counter(vec![], self.journal_lost)?;
         let help = "Time since the last decision; grows when the control loop is stuck";
-        family(encoder, "tradewind_decision_age_seconds", help, MetricType::Gauge)?
+        family(sink, "tradewind_decision_age_seconds", help, MetricType::Gauge)?
             .gauge(vec![], self.decision_age_seconds)
     }
 }

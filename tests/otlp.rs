@@ -1,0 +1,225 @@
+//! Spans, metrics and log records reach a collector, as protocol buffers or as JSON, and nothing that a collector does is in the way of
+//! a request. What arrives is read by the messages that the OpenTelemetry project publishes.
+
+mod harness;
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, Mutex},
+};
+
+use harness::{Backend, Client, Config, Tradewind, cli, eventually, put, stdout, until};
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::ExportTraceServiceRequest,
+    },
+    common::v1::{KeyValue, any_value::Value},
+    logs::v1::LogRecord,
+    metrics::v1::{Metric, metric::Data, number_data_point::Value as Number},
+    trace::v1::Span,
+};
+use prost::Message;
+
+/// A header whose value has a space in it, as those of collectors have.
+const KEY: &str = "Bearer the canary-secret";
+
+/// What a collector was sent so far.
+#[derive(Default)]
+struct Sent {
+    spans: Vec<Span>,
+    /// The last ones.
+    metrics: Vec<Metric>,
+    records: Vec<LogRecord>,
+}
+
+fn collector(json: bool) -> (Backend, Arc<Mutex<Sent>>) {
+    let sent: Arc<Mutex<Sent>> = Arc::default();
+    let seen = sent.clone();
+    let collector = Backend::serving("collector", move |call| {
+        let kind = if json { "application/json" } else { "application/x-protobuf" };
+        assert_eq!((call.method.as_str(), call.header("content-type")), ("POST", Some(kind)));
+        assert_eq!(call.header("authorization"), Some(KEY));
+        let body = call.body()?;
+        let mut seen = seen.lock().unwrap();
+        match call.path.as_str() {
+            "/v1/traces" => {
+                let request: ExportTraceServiceRequest = read(json, &body);
+                let [of] = &request.resource_spans[..] else { panic!("{request:?}") };
+                identified(&of.resource.as_ref().unwrap().attributes);
+                seen.spans.extend(of.scope_spans[0].spans.clone());
+            }
+            "/v1/metrics" => {
+                let request: ExportMetricsServiceRequest = read(json, &body);
+                let [of] = &request.resource_metrics[..] else { panic!("{request:?}") };
+                identified(&of.resource.as_ref().unwrap().attributes);
+                seen.metrics = of.scope_metrics[0].metrics.clone();
+            }
+            "/v1/logs" => {
+                let request: ExportLogsServiceRequest = read(json, &body);
+                let [of] = &request.resource_logs[..] else { panic!("{request:?}") };
+                identified(&of.resource.as_ref().unwrap().attributes);
+                seen.records.extend(of.scope_logs[0].log_records.clone());
+            }
+            other => panic!("{other} is no path of a collector"),
+        }
+        drop(seen);
+        call.answer(200, &[("content-type", kind)], if json { b"{}" } else { b"" })
+    });
+    (collector, sent)
+}
+
+fn read<M: Message + Default + serde::de::DeserializeOwned>(json: bool, body: &[u8]) -> M {
+    if json { serde_json::from_slice(body).unwrap() } else { M::decode(body).unwrap() }
+}
+
+fn identified(attributes: &[KeyValue]) {
+    assert_eq!(text(attributes, "service.name"), "tradewind");
+    assert_eq!(text(attributes, "service.instance.id").len(), 32);
+}
+
+/// The value of an attribute, as text.
+fn text(attributes: &[KeyValue], key: &str) -> String {
+    let found = attributes.iter().find(|attribute| attribute.key == key);
+    let found = found.unwrap_or_else(|| panic!("there is no {key} in {attributes:?}"));
+    match found.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(Value::IntValue(number)) => number.to_string(),
+        other => panic!("{key} is {other:?}"),
+    }
+}
+
+/// The counts of a histogram of the backend `a`, if it is there.
+fn histogram(metrics: &[Metric], name: &str, label: &str) -> Option<u64> {
+    let metric = metrics.iter().find(|metric| metric.name == name)?;
+    let Some(Data::Histogram(of)) = &metric.data else { panic!("{metric:?}") };
+    let point = of.data_points.iter().find(|point| text(&point.attributes, label) == "a")?;
+    assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+    assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+    assert!(point.time_unix_nano > point.start_time_unix_nano && point.start_time_unix_nano > 0);
+    Some(point.count)
+}
+
+/// The sum of all points of a metric.
+fn sum(metrics: &[Metric], name: &str) -> f64 {
+    let Some(metric) = metrics.iter().find(|metric| metric.name == name) else { return 0.0 };
+    let points = match &metric.data {
+        Some(Data::Sum(of)) => &of.data_points,
+        Some(Data::Gauge(of)) => &of.data_points,
+        other => panic!("{other:?}"),
+    };
+    let value = |number: &Option<Number>| match number {
+        Some(Number::AsInt(whole)) => *whole as f64,
+        Some(Number::AsDouble(decimal)) => *decimal,
+        None => panic!("{metric:?}"),
+    };
+    points.iter().map(|point| value(&point.value)).sum()
+}
+
+fn start(backend: &Backend, endpoint: &str, more: &str) -> (tempfile::TempDir, Tradewind) {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "key", &format!("{KEY}\n"));
+    let otlp = format!(
+        "[telemetry.otlp]\nendpoint = \"{endpoint}\"\nsample = \"100%\"\ninterval = \"1s\"\n\
+         headers = {{ authorization = {{ file = \"key\" }} }}\n{more}"
+    );
+    let tradewind = Tradewind::start_in(dir.path(), &Config::new(&[(backend, 1.0)]).listen(&otlp));
+    (dir, tradewind)
+}
+
+fn everything_arrives(json: bool) {
+    let (collector, sent) = collector(json);
+    let a = Backend::named("a");
+    let protocol = if json { "protocol = \"http/json\"" } else { "" };
+    let (_dir, mut tradewind) = start(&a, &collector.url(), protocol);
+    let mut client = Client::new(tradewind.http);
+    for _ in 0..3 {
+        assert_eq!(client.request("GET", "/x", &[], b"").unwrap().status, 200);
+    }
+    eventually("the metrics have them", || {
+        let sent = sent.lock().unwrap();
+        histogram(&sent.metrics, "http.server.request.duration", "tradewind.backend") == Some(3)
+    });
+    eventually("the spans are there", || sent.lock().unwrap().spans.len() == 3);
+    eventually("what is logged is there", || {
+        sent.lock().unwrap().records.iter().any(|record| {
+            let body = record.body.as_ref().and_then(|body| body.value.clone());
+            body == Some(Value::StringValue("serving".into()))
+                && text(&record.attributes, "http") == tradewind.http.to_string()
+        })
+    });
+    eventually("what arrived is counted", || {
+        let exported = |signal: &str| {
+            tradewind.metric(&format!("tradewind_otlp_exported_total{{signal=\"{signal}\"}}")).unwrap()
+        };
+        exported("spans") == 3.0 && exported("metric_points") > 10.0 && exported("log_records") > 0.0
+    });
+    {
+        let sent = sent.lock().unwrap();
+        let span = &sent.spans[0];
+        assert_eq!((span.trace_id.len(), span.span_id.len(), span.kind), (16, 8, 2), "{span:?}");
+        assert_eq!(text(&span.attributes, "tradewind.backend"), "a");
+        let severities: Vec<&str> = sent.records.iter().map(|record| &*record.severity_text).collect();
+        assert!(severities.contains(&"INFO"), "{severities:?}");
+        assert_eq!(histogram(&sent.metrics, "tradewind_request_duration_seconds", "backend"), Some(3));
+        assert_eq!(
+            histogram(&sent.metrics, "gen_ai.server.time_to_first_token", "tradewind.backend"),
+            Some(3)
+        );
+        assert_eq!(sum(&sent.metrics, "tradewind_requests"), 3.0);
+        assert_eq!(sum(&sent.metrics, "tradewind_backend_share"), 1.0);
+    }
+    let shown = cli(&["config", "show"], &format!("http://{}", tradewind.admin));
+    assert!(stdout(&shown).contains("authorization") && !stdout(&shown).contains("canary"), "{shown:?}");
+    // What happens last is sent before the process ends.
+    assert_eq!(client.request("GET", "/last", &[], b"").unwrap().status, 200);
+    drop(client);
+    tradewind.signal("TERM");
+    until("it ends", || tradewind.ended());
+    let sent = sent.lock().unwrap();
+    assert_eq!(text(&sent.spans.last().unwrap().attributes, "url.path"), "/last");
+    assert_eq!(sum(&sent.metrics, "tradewind_requests"), 4.0);
+    assert!(!tradewind.log().contains("canary"));
+    let said = format!("{:?}{:?}{:?}", sent.spans, sent.metrics, sent.records);
+    assert!(!said.contains("canary"));
+}
+
+#[test]
+fn everything_arrives_as_protocol_buffers() {
+    everything_arrives(false);
+}
+
+#[test]
+fn everything_arrives_as_json() {
+    everything_arrives(true);
+}
+
+#[test]
+fn a_collector_that_never_answers_is_in_nobodys_way() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let a = Backend::named("a");
+    let (_dir, mut tradewind) = start(&a, &format!("http://{}", silent.local_addr().unwrap()), "");
+    let mut client = Client::new(tradewind.http);
+    for _ in 0..20 {
+        assert_eq!(client.request("GET", "/", &[], b"").unwrap().status, 200);
+    }
+    drop(client);
+    eventually("what it does not take is counted as lost", || {
+        let lost = tradewind.metric("tradewind_otlp_lost_total{signal=\"spans\",reason=\"export\"}");
+        lost == Some(20.0)
+    });
+    tradewind.signal("TERM");
+    until("it ends all the same", || tradewind.ended());
+    assert!(tradewind.log().contains("the collector did not take the last"), "{}", tradewind.log());
+}
+
+#[test]
+fn only_what_is_asked_for_is_sent() {
+    let (collector, sent) = collector(false);
+    let a = Backend::named("a");
+    let (_dir, tradewind) = start(&a, &collector.url(), "signals = [\"metrics\"]");
+    assert_eq!(Client::new(tradewind.http).request("GET", "/", &[], b"").unwrap().status, 200);
+    eventually("metrics arrive", || sum(&sent.lock().unwrap().metrics, "tradewind_requests") == 1.0);
+    let sent = sent.lock().unwrap();
+    assert!(sent.spans.is_empty() && sent.records.is_empty());
+}

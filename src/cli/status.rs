@@ -377,7 +377,7 @@ mod tests {
         });
         status.draining = true;
         let text = render(&status, Ink::Plain);
-        assert!(text.contains("those over it are used"), "{text}");
+        assert!(text.contains("they are used all the same"), "{text}");
         assert!(text.contains("  without aws, 4.0 requests per second could not be served\n"), "{text}");
         assert!(text.lines().next().is_some_and(|line| line.ends_with(", draining")), "{text}");
     }

@@ -262,6 +262,7 @@ proptest! {
             let view = known.view_mut(NAMES[other]);
             (view.health, view.live, view.load) = (Health::Healthy, Live::default(), LoadReport::default());
             (view.leaving, view.load_elsewhere_rps, view.spot) = (Share::ZERO, 0.0, Some(worlds::price(1.1)));
+            view.ejected = None;
         }
         known.set_health(NAMES[which], Health::Healthy);
         known.run(700);

@@ -153,8 +153,8 @@ fn the_first_answer_wins_and_the_other_request_is_left() {
         assert!(closed.recv_timeout(LONG).unwrap(), "b was left");
     }
     assert_eq!((hedges(&tradewind, "b", "lost"), hedges(&tradewind, "b", "won")), (3.0, 0.0));
-    assert_eq!((requests(&tradewind, "a", 200), requests(&tradewind, "b", 200)), (3.0, 0.0));
     nothing_is_under_way(&tradewind);
+    assert_eq!((requests(&tradewind, "a", 200), requests(&tradewind, "b", 200)), (3.0, 0.0));
     assert!(tradewind.metric("tradewind_backend_ejected{backend=\"b\"}").is_none_or(|out| out == 0.0));
 }
 
@@ -240,6 +240,7 @@ fn an_error_is_no_answer_while_the_other_may_give_one() {
     let answer = answer.join().unwrap();
     assert_eq!((answer.status, answer.text()), (200, "a".into()));
     assert_eq!(hedges(&tradewind, "b", "failed"), 1.0);
+    nothing_is_under_way(&tradewind);
     assert_eq!((requests(&tradewind, "b", 503), requests(&tradewind, "a", 200)), (0.0, 1.0));
 
     // The first one fails while the second one is under way.
@@ -264,6 +265,7 @@ fn an_error_is_no_answer_while_the_other_may_give_one() {
     tell_a.send(()).unwrap();
     let answer = answer.join().unwrap();
     assert_eq!((answer.status, answer.text()), (500, "a".into()));
+    nothing_is_under_way(&tradewind);
     assert_eq!((hedges(&tradewind, "b", "failed"), requests(&tradewind, "a", 500)), (1.0, 1.0));
 
     // A broken connection is tried again by itself, and is no answer either.
@@ -467,8 +469,8 @@ fn a_head_alone_is_no_answer() {
         tell.send(()).unwrap();
         let answer = answer.join().unwrap();
         assert_eq!((answer.status, answer.text()), (200, "b".into()));
-        assert_eq!((requests(&tradewind, "b", 200), requests(&tradewind, "a", 200)), (1.0, 0.0));
         nothing_is_under_way(&tradewind);
+        assert_eq!((requests(&tradewind, "b", 200), requests(&tradewind, "a", 200)), (1.0, 0.0));
     }
     // Where there is no other, it breaks as it would without.
     let a = Backend::serving("a", |call| {

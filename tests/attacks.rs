@@ -257,6 +257,10 @@ fn http2_is_no_way_around() {
 /// hundred of them on a connection.
 const FLOOD_MIB_MAX: u64 = 48;
 
+fn held_back(tradewind: &Tradewind) -> f64 {
+    tradewind.metric("tradewind_connections_held_back_total{}").expect("it is exposed")
+}
+
 #[test]
 fn floods_take_no_memory_and_stop_nobody() {
     let origin = Origin::start();
@@ -266,6 +270,7 @@ fn floods_take_no_memory_and_stop_nobody() {
     let before = floods::resident_mib(tradewind.pid());
     for flood in floods::all() {
         let to = tradewind.http;
+        let held = held_back(&tradewind);
         let taken = std::thread::scope(|scope| {
             let sender = scope.spawn(|| floods::send(to, &flood));
             while !sender.is_finished() {
@@ -276,5 +281,8 @@ fn floods_take_no_memory_and_stop_nobody() {
         let now = floods::resident_mib(tradewind.pid());
         assert!(now < before + FLOOD_MIB_MAX, "{}: from {before} to {now} MiB ({taken} frames)", flood.name);
         assert_eq!(tradewind.fetch("/after").status, 200, "{}", flood.name);
+        if flood.paced {
+            assert_eq!(held_back(&tradewind), held + 1.0, "{}", flood.name);
+        }
     }
 }

@@ -52,6 +52,7 @@ impl TurnedAway {
 pub struct ConnectionMeter {
     open: AtomicU64,
     accepted: AtomicU64,
+    held_back: AtomicU64,
     turned_away: [AtomicU64; TurnedAway::ALL.len()],
 }
 
@@ -72,6 +73,11 @@ impl ConnectionMeter {
         self.open.fetch_sub(1, Relaxed);
     }
 
+    /// One sends frames that carry nothing faster than it may, for the first time.
+    pub fn hold_back(&self) {
+        self.held_back.fetch_add(1, Relaxed);
+    }
+
     /// One is ended by us.
     pub fn turn_away(&self, why: TurnedAway) {
         self.turned_away[why as usize].fetch_add(1, Relaxed);
@@ -85,6 +91,11 @@ impl ConnectionMeter {
     /// Connections so far.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
+    }
+
+    /// Connections so far that were held back.
+    pub fn held_back(&self) -> u64 {
+        self.held_back.load(Relaxed)
     }
 
     /// Connections that were ended by us, by reason.

@@ -23,6 +23,8 @@ pub struct Flood {
     again: fn(u32) -> Vec<u8>,
     /// Whether the sender reads what it is told.
     reads: bool,
+    /// Whether it is read at a pace, instead of being ended.
+    pub paced: bool,
 }
 
 fn request(stream: u32, flags: u8) -> Vec<u8> {
@@ -42,42 +44,49 @@ pub fn all() -> Vec<Flood> {
                     .concat()
             },
             reads: true,
+            paced: false,
         },
         Flood {
             name: "CONTINUATION without end",
             first: || request(1, 0),
             again: |n| frames::frame(CONTINUATION, 0, 1, &frames::field_block(&format!("x-{n}"), "y")),
             reads: true,
+            paced: false,
         },
         Flood {
             name: "empty CONTINUATION",
             first: || request(1, 0),
             again: |_| frames::frame(CONTINUATION, 0, 1, &[]),
             reads: true,
+            paced: false,
         },
         Flood {
             name: "empty DATA",
             first: || request(1, END_HEADERS),
             again: |_| frames::frame(DATA, 0, 1, &[]),
             reads: true,
+            paced: true,
         },
         Flood {
             name: "PING, unread",
             first: nothing,
             again: |_| frames::frame(PING, 0, 0, &[0; 8]),
             reads: false,
+            paced: true,
         },
         Flood {
             name: "SETTINGS, unread",
             first: nothing,
             again: |_| frames::frame(SETTINGS, 0, 0, &[]),
             reads: false,
+            paced: true,
         },
         Flood {
             name: "answers, unread",
             first: nothing,
             again: |n| request(2 * n + 1, END_HEADERS | END_STREAM),
             reads: false,
+            paced: false,
         },
     ]
 }

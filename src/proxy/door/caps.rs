@@ -56,6 +56,11 @@ impl Place {
         true
     }
 
+    /// Counts that the connection is read more slowly than it sends.
+    pub(super) fn hold_back(&self) {
+        self.caps.meter.hold_back();
+    }
+
     /// Counts that the connection is ended by us.
     pub(super) fn turn_away(&self, why: TurnedAway) {
         self.caps.meter.turn_away(why);

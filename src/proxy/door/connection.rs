@@ -22,11 +22,13 @@ use pingora_core::protocols::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     task::coop,
+    time::{Sleep, sleep_until},
 };
 use tokio_rustls::server::TlsStream;
 
 use super::{
     caps::Place,
+    pace::{Admitted, Pace},
     socket::{Socket, take},
 };
 
@@ -39,9 +41,9 @@ const PARTS: usize = 4;
 /// How much of what comes first is read at once. As Pingora does it: few heads are longer.
 const FIRST_READ: usize = 4096;
 
-/// Bytes that a connection whose reader takes turns may read for one unit of the runtime's budget, of which a task has 128
-/// before others come first: 16 KiB, which is a frame of HTTP/2 at its largest (by default) or 1,820 at their smallest. By itself
-/// the runtime counts reads, and the thousands of frames in each cost nothing.
+/// Bytes that a connection of HTTP/2 may read for one unit of the runtime's budget, of which a task has 128 before others come
+/// first: 16 KiB, which is a frame at its largest (by default) or 1,820 at their smallest. By itself the runtime counts reads, and
+/// the thousands of frames in each cost nothing.
 const BYTES_A_UNIT: usize = 128;
 
 /// A connection of a client. Between requests it holds no buffer.
@@ -51,10 +53,19 @@ pub(super) struct Connection {
     unread: BytesMut,
     /// Written, and not sent yet.
     unsent: Vec<u8>,
-    /// Whether other connections come first after some bytes.
-    takes_turns: bool,
+    /// What has come over HTTP/2 is read in turns.
+    turns: Option<Box<Turns>>,
     socket_digest: Arc<SocketDigest>,
     ssl_digest: Option<Arc<SslDigest>>,
+}
+
+/// How a connection of HTTP/2 is read: in turns, and no faster than it may send.
+struct Turns {
+    pace: Pace,
+    /// Runs while the client is held back.
+    held: Option<Pin<Box<Sleep>>>,
+    /// Whether it ever was.
+    was_held: bool,
 }
 
 enum Transport {
@@ -90,7 +101,7 @@ impl Connection {
             transport,
             unread: BytesMut::new(),
             unsent: Vec::new(),
-            takes_turns: false,
+            turns: None,
             socket_digest: Arc::new(digest),
             ssl_digest,
         }
@@ -115,15 +126,12 @@ impl Connection {
     }
 
     pub(super) fn place(&mut self) -> &mut Place {
-        match &mut self.transport {
-            Transport::Plain(socket) => socket.place(),
-            Transport::Tls(stream) => stream.get_mut().0.place(),
-        }
+        self.transport.place()
     }
 
-    /// From now on others come first after every 16 KiB, however much has come: for a reader to whom few bytes are much work.
+    /// From now on HTTP/2 is spoken, from its preface on: others come first after every 16 KiB, however much has come.
     pub(super) fn take_turns(&mut self) {
-        self.takes_turns = true;
+        self.turns = Some(Box::new(Turns { pace: Pace::new(), held: None, was_held: false }));
     }
 
     /// Waits until there may be something to read.
@@ -180,6 +188,20 @@ impl Connection {
 }
 
 impl Transport {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+
+    fn place(&mut self) -> &mut Place {
+        match self {
+            Transport::Plain(socket) => socket.place(),
+            Transport::Tls(stream) => stream.get_mut().0.place(),
+        }
+    }
+
     fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
@@ -198,22 +220,68 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.unread.is_empty() {
-            take(&mut self.unread, buf);
-            if self.unread.is_empty() {
-                self.unread = BytesMut::new();
-            }
+        if self.turns.is_some() {
+            return self.poll_turn(cx, buf);
+        }
+        if self.unread.is_empty() {
+            return self.transport.poll_read(cx, buf);
+        }
+        take(&mut self.unread, buf);
+        if self.unread.is_empty() {
+            self.unread = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Connection {
+    /// Reads as much as may be read in this turn.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Connection { transport, unread, turns: Some(turns), .. } = self else {
             return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        let read = match &mut self.transport {
-            Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        if self.takes_turns {
-            spend(cx, buf.filled().len() - before);
+        loop {
+            if let Some(held) = &mut turns.held {
+                ready!(held.as_mut().poll(cx));
+                turns.held = None;
+            }
+            let Admitted { bytes, held_until } = if unread.is_empty() {
+                let before = buf.filled().len();
+                ready!(transport.poll_read(cx, buf))?;
+                let came = &buf.filled()[before..];
+                if came.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let admitted = turns.pace.admit(came);
+                unread.extend_from_slice(&came[admitted.bytes..]);
+                buf.set_filled(before + admitted.bytes);
+                admitted
+            } else {
+                ready!(coop::poll_proceed(cx)).made_progress();
+                let admitted = turns.pace.admit(&unread[..unread.len().min(buf.remaining())]);
+                buf.put_slice(&unread.split_to(admitted.bytes));
+                if unread.is_empty() {
+                    *unread = BytesMut::new();
+                }
+                admitted
+            };
+            spend(cx, bytes);
+            turns.held = held_until.map(|until| Box::pin(sleep_until(until)));
+            if turns.held.is_some() && !std::mem::replace(&mut turns.was_held, true) {
+                transport.place().hold_back();
+            }
+            if bytes > 0 {
+                return Poll::Ready(Ok(()));
+            }
         }
-        read
+    }
+
+    /// Tells the pace what is sent to the client.
+    fn earned(&mut self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Some(turns), Poll::Ready(Ok(bytes))) = (&mut self.turns, &sent) {
+            turns.pace.sent(*bytes);
+        }
+        sent
     }
 }
 
@@ -231,9 +299,10 @@ impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.unsent.len() + buf.len() <= SEGMENT {
             self.unsent.extend_from_slice(buf);
-            return Poll::Ready(Ok(buf.len()));
+            return self.earned(Poll::Ready(Ok(buf.len())));
         }
-        self.poll_send(cx, &[IoSlice::new(buf)])
+        let sent = self.poll_send(cx, &[IoSlice::new(buf)]);
+        self.earned(sent)
     }
 
     fn poll_write_vectored(
@@ -244,9 +313,10 @@ impl AsyncWrite for Connection {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if self.unsent.len() + len <= SEGMENT {
             parts.iter().for_each(|part| self.unsent.extend_from_slice(part));
-            return Poll::Ready(Ok(len));
+            return self.earned(Poll::Ready(Ok(len)));
         }
-        self.poll_send(cx, parts)
+        let sent = self.poll_send(cx, parts);
+        self.earned(sent)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -383,8 +453,8 @@ mod tests {
     use super::{super::caps::Caps, *};
     use crate::{model::ClientLimits, signals::connections::ConnectionMeter};
 
-    /// The most that is read of this many bytes at one go.
-    async fn longest_turn(all: usize, takes_turns: bool) -> usize {
+    /// The most that is read of this at one go.
+    async fn longest_turn(all: Vec<u8>, takes_turns: bool) -> usize {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (tcp, address) = listener.accept().await.unwrap();
@@ -395,30 +465,38 @@ mod tests {
             connection.take_turns();
         }
         // No more than the kernel's buffers hold.
-        client.write_all(&vec![0; all]).await.unwrap();
-        let (mut total, mut longest, mut bytes) = (0, 0, [0; 1024]);
+        client.write_all(&all).await.unwrap();
+        let (mut read, mut longest, mut bytes) = (Vec::new(), 0, [0; 1024]);
         poll_fn(|cx| {
-            let begun = total;
+            let begun = read.len();
             loop {
                 let mut buf = ReadBuf::new(&mut bytes);
                 match Pin::new(&mut connection).poll_read(cx, &mut buf) {
                     Poll::Ready(read) => read.unwrap(),
                     Poll::Pending => break,
                 }
-                total += buf.filled().len();
+                read.extend_from_slice(buf.filled());
             }
-            longest = longest.max(total - begun);
-            if total == all { Poll::Ready(()) } else { Poll::Pending }
+            longest = longest.max(read.len() - begun);
+            if read.len() == all.len() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+        assert!(read == all, "every byte comes once, in order");
         longest
+    }
+
+    /// Frames of DATA of this size, behind the preface.
+    fn frames(count: usize, size: usize) -> Vec<u8> {
+        let len = u32::try_from(size).unwrap().to_be_bytes();
+        let frame = [&len[1..], &[0, 0, 0, 0, 0, 1], &vec![7; size]].concat();
+        [vec![0; 24], frame.repeat(count)].concat()
     }
 
     #[tokio::test]
     async fn who_takes_turns_reads_a_part_of_what_has_come() {
         let turn = 128 * BYTES_A_UNIT;
-        assert!(longest_turn(64 << 10, false).await > 2 * turn);
-        let longest = longest_turn(64 << 10, true).await;
+        assert!(longest_turn(frames(4, 16 << 10), false).await > 2 * turn);
+        let longest = longest_turn(frames(4, 16 << 10), true).await;
         assert!(longest <= turn, "{longest}");
     }
 }

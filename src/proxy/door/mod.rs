@@ -6,6 +6,7 @@
 mod caps;
 mod connection;
 mod head;
+mod pace;
 mod proxy_protocol;
 pub(super) mod serve;
 mod socket;

@@ -235,6 +235,9 @@ impl View {
         for (why, count) in meter.turned_away() {
             turned_away.counter(vec![("reason", why.as_str())], count)?;
         }
+        let help = "Connections of clients that sent frames which carry nothing faster than they may, and were read more slowly";
+        family(sink, "tradewind_connections_held_back", help, MetricType::Counter)?
+            .counter(vec![], meter.held_back())?;
         let help = "When the certificate in the file ceases to be valid";
         let name = "tradewind_certificate_expiry_timestamp_seconds";
         let mut expiry = family(sink, name, help, MetricType::Gauge)?;

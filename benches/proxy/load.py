@@ -107,7 +107,7 @@ def json_of(text):
 
 
 def read_h2load(text):
-    """Requests that h2load saw answered. Raises Failure if one was not answered over HTTP/2 with 200 and a body of the right length."""
+    """Requests that h2load saw answered. Raises Failure if one was not answered right over HTTP/2: status, length of the body."""
     def number(pattern):
         found = re.search(pattern, text)
         if not found:

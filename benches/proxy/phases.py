@@ -106,9 +106,12 @@ class Phase:
         """The rates of the paced loads, the same for all proxies: half of what the slowest one could do with its core full."""
         for name in cases:
             if CASES[name].paced:
-                ask = CASES[name].ask
-                costs = {proxy.title: loads.measure(proxy, ask, self.load, 1)["cpu_us_per_request"]
-                         for proxy in self.taking(name)}
+                costs = {}
+                for proxy in self.taking(name):
+                    with contextlib.suppress(Failure):  # reported in round 1, if it goes on
+                        costs[proxy.title] = loads.measure(proxy, CASES[name].ask, self.load, 1)["cpu_us_per_request"]
+                if not costs:
+                    raise Failure(f"no proxy could be loaded to find the rate of `{name}`")
                 slowest = max(costs, key=costs.get)
                 self.load.rates[name] = round(HALF * 1e6 / costs[slowest], 1)
                 print(f"{CASES[name].title}: {self.load.rates[name]:.0f} a second, half of what fills the core of {slowest} "

@@ -156,8 +156,8 @@ def misloaded(case, proxies):
                    "found while the machine was faster than it is now.")
         late = max(figures["direct_late_us_p99"]["median"] for figures in proxies.values())
         if late > LATE_US_MAX:
-            yield (f"LATE: {CASES[case].title}: without any proxy, the load sent 1% of its requests more than {late:.0f} us after "
-                   "they were due; p99 says little.")
+            yield (f"LATE: {CASES[case].title}: without any proxy, the load sent 1% of its requests more than {late:.0f} us "
+                   "after they were due; p99 says little.")
     if any(map(is_shared, proxies.values())):
         yield (f"SHARED: {CASES[case].title}: fewer than {2 * CASES[case].workers} cores, so that proxy, backend and load shared "
                "them. CPU time a request can be compared, requests/s and latency can't and are left out.")

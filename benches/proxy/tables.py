@@ -51,7 +51,8 @@ def beside_one_worker(case, summary):
             return f"{figures[key]['median'] / one[key]['median']:.2f}" if one else "-"
         return show
 
-    return [("CPU x one worker", beside("cpu_us_per_request")), ("requests/s x one worker", unless_shared(beside("requests_per_s")))]
+    return [("CPU x one worker", beside("cpu_us_per_request")),
+            ("requests/s x one worker", unless_shared(beside("requests_per_s")))]
 
 
 def ratio_to(figures, base):

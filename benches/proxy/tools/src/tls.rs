@@ -33,8 +33,8 @@ pub fn connector(protocol: &str) -> Result<TlsConnector, Error> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Takes any certificate: verifying costs the load more CPU time than all else in a handshake, and who is at the other end was verified
-/// before the first sample.
+/// Takes any certificate: verifying takes CPU time that the load needs, and who is at the other end was verified before the first
+/// sample.
 #[derive(Debug)]
 struct Unverified;
 

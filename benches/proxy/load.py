@@ -85,9 +85,12 @@ class Load:
         return figures
 
     def output(self, program, seconds, *arguments):
-        """What a client prints. Raises Failure with its last words if it prints nothing."""
-        ran = subprocess.run(self.command(program, *arguments), capture_output=True, text=True, timeout=seconds + 60,
-                             env=os.environ | {"OPENSSL_CONF": str(HERE / "config" / "openssl.cnf")})
+        """What a client prints. Raises Failure with its last words if it prints nothing, or does not end."""
+        try:
+            ran = subprocess.run(self.command(program, *arguments), capture_output=True, text=True, timeout=seconds + 60,
+                                 env=os.environ | {"OPENSSL_CONF": str(HERE / "config" / "openssl.cnf")})
+        except subprocess.TimeoutExpired:
+            raise Failure(f"`{program}` did not end within {seconds + 60} s") from None
         if not ran.stdout.strip():
             raise Failure(f"`{program}` failed with code {ran.returncode}: {ran.stderr.strip()[-300:]}")
         return ran.stdout

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import time
+from http.client import HTTPException
 
 import idle
 import load as loads
@@ -66,9 +67,10 @@ class Phase:
             try:
                 self.start(proxy, proxy.name)
                 self.verified[proxy.name] = seen = verify(proxy, self.load, self.place.certificate if over_tls else None)
-                print(f"Right answers: {proxy.title} ({proxy.version}; pid {proxy.process.popen.pid}, ports {proxy.port} and, "
-                      f"over TLS, {proxy.tls_port}): {stream_of(seen)}.", flush=True)
-            except (Failure, OSError) as failure:
+                ports = f"{proxy.port}, over TLS {proxy.tls_port}" if "tls" in seen else proxy.port
+                print(f"Right answers: {proxy.title} ({proxy.version}; pid {proxy.process.popen.pid}, port {ports}): "
+                      f"{stream_of(seen)}.", flush=True)
+            except (Failure, OSError, ValueError, HTTPException) as failure:
                 print(f"FAILED: {proxy.title}: {failure}", flush=True)
                 self.found.remove(proxy)
         if not self.found:
@@ -119,15 +121,10 @@ class Phase:
 
     def one_round(self, name, number, idle_ns, wall_ns):
         """A sample of each proxy, and what the others did meanwhile."""
-        direct = self.load.run(name, self.backend_port, self.options.seconds) if CASES[name].paced else None
         for proxy in self.taking(name):
             others = [other for other in self.found if other is not proxy]
             before, began_ns = [cpu_ns(other.process.pids()) for other in others], time.monotonic_ns()
-            sample = {"round": number, "case": name, "proxy": proxy.name} | self.sample(proxy, name)
-            if direct and "rejected" not in sample:
-                sample["direct"] = direct
-                sample["added_us"] = {key: sample["first_us"][key] - direct["first_us"][key] for key in ("p50", "p99")}
-            self.samples.append(sample)
+            self.samples.append({"round": number, "case": name, "proxy": proxy.name} | self.sample(proxy, name))
             for other, was in zip(others, before):
                 idle_ns[other.name] += cpu_ns(other.process.pids()) - was
                 wall_ns[other.name] += time.monotonic_ns() - began_ns
@@ -139,7 +136,7 @@ class Phase:
         patience = self.options.patience
         try:
             for retaken in range(patience + 1):
-                taken = loads.measure(proxy, name, self.load, self.options.seconds)
+                taken = self.paced(proxy, name) if CASES[name].paced else self.loaded(proxy, name)
                 if taken["others_share"] <= results.OTHERS_MAX:
                     break
                 if retaken < patience:
@@ -147,6 +144,16 @@ class Phase:
             return taken | {"retaken": retaken, "shared_cores": self.shared}
         except Failure as failure:
             return {"rejected": str(failure)}
+
+    def loaded(self, proxy, name):
+        return loads.measure(proxy, name, self.load, self.options.seconds)
+
+    def paced(self, proxy, name):
+        """The same, and right before it the backend asked directly."""
+        direct = self.load.run(name, self.backend_port, self.options.seconds)
+        taken = self.loaded(proxy, name)
+        added = {key: taken["first_us"][key] - direct["first_us"][key] for key in ("p50", "p99")}
+        return taken | {"direct": direct, "added_us": added}
 
     def measure_idle(self, cases):
         """Memory for idle connections: each sample is a process of its own, since what was given back is not always let go of."""

@@ -23,13 +23,14 @@ MERGED_MAX = 0.02
 FULL_MIN = 0.9
 # At half load, a core that is busier than this has too little left for "half" to be true.
 HALF_BUSY_MAX = 0.75
-# The load itself is late when 1% of its requests are sent so long after they were due, in microseconds.
+# Sent so long after they were due, in microseconds: 1% of the requests, where the load itself is late; half of them, where a proxy
+# did not keep up, so that they had to wait for a connection.
 LATE_US_MAX = 1000
 
 FIGURES = ("cpu_us_per_request", "cpu_us_per_chunk", "requests_per_s", "core_share", "others_share", "p50_us", "p99_us",
            "chunks_kept_share", "bytes_per_connection", "shared_cores")
 # Figures with percentiles of their own.
-SPREADS = ("first_event_us", "event_delay_us", "added_us", "first_us")
+SPREADS = ("first_event_us", "event_delay_us", "added_us", "first_us", "late_us")
 
 
 def cost_of(case):
@@ -151,9 +152,11 @@ def misloaded(case, proxies):
             yield (f"NOT FULL: {CASES[case].title}: {', '.join(slack)} used less than {FULL_MIN:.0%} of a core: the load or "
                    "another program was the limit, and the latency and requests/s say little.")
     if CASES[case].paced:
-        if over := [TITLES[name] for name, share in busy.items() if share > HALF_BUSY_MAX]:
-            yield (f"NOT HALF: {CASES[case].title}: {', '.join(over)} used more than {HALF_BUSY_MAX:.0%} of a core: the rate was "
-                   "found while the machine was faster than it is now.")
+        over = [TITLES[name] for name, figures in proxies.items()
+                if busy[name] > HALF_BUSY_MAX or figures["late_us_p50"]["median"] > LATE_US_MAX]
+        if over:
+            yield (f"NOT HALF: {CASES[case].title}: {', '.join(over)} used more than {HALF_BUSY_MAX:.0%} of a core or did not keep "
+                   "up: the rate was found while the machine was faster. These times are those of a queue.")
         late = max(figures["direct_late_us_p99"]["median"] for figures in proxies.values())
         if late > LATE_US_MAX:
             yield (f"LATE: {CASES[case].title}: without any proxy, the load sent 1% of its requests more than {late:.0f} us "

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import ssl
-import subprocess
 
 from cases import ANSWER_BYTES, CASES, CHUNKS, POST_BYTES
 from processes import Failure
@@ -79,10 +78,9 @@ def verify_http2(port, load):
     body = load.directory / "body"
     body.write_bytes(b"x" * POST_BYTES)
     for arguments, sent in (((), 0), ((f"--data={body}",), POST_BYTES)):
-        ran = subprocess.run([load.programs["nghttp"], *arguments, f"https://127.0.0.1:{port}/"], capture_output=True,
-                             text=True, timeout=10)
+        got = load.output("nghttp", 1, *arguments, f"https://127.0.0.1:{port}/")
         wanted = f'{{"received":{sent}}}'.ljust(ANSWER_BYTES)
-        if ran.stdout != wanted:
-            raise Failure(f"nghttp got `{ran.stdout[:300]}` over HTTP/2 for {sent} bytes, expected `{wanted.strip()}` and blanks "
-                          f"up to {ANSWER_BYTES} bytes; it said `{ran.stderr.strip()[:300]}`")
+        if got != wanted:
+            raise Failure(f"nghttp got `{got[:300]}` over HTTP/2 for {sent} bytes, expected `{wanted.strip()}` and blanks up to "
+                          f"{ANSWER_BYTES} bytes")
     load.run("h2", port, 1)

@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut held = Vec::new();
     for count in [args.first, args.more] {
         open_all(args, connector.as_ref(), count, &mut held).await?;
-        pause(held.len())?;
+        pause(held.len()).await?;
     }
     let mut open = 0;
     for connection in &mut held {
@@ -74,10 +74,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Says how many connections are open, and waits for a line.
-fn pause(open: usize) -> std::io::Result<()> {
+/// Says how many connections are open, and waits for a line; not on this thread, which hears meanwhile of connections that are closed.
+async fn pause(open: usize) -> std::io::Result<()> {
     println!("{{\"open\": {open}}}");
-    std::io::stdin().lock().read_line(&mut String::new())?;
+    tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new())).await??;
     Ok(())
 }
 

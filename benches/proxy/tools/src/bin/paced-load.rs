@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use nix::sys::prctl::set_timerslack;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use proxy_bench_tools::answer::is_whole_receipt;
 use proxy_bench_tools::{SSE_AT_ONCE_PATH, Spread, monotonic_ns, stream};
 use serde::Serialize;
@@ -130,7 +132,8 @@ fn arrive(args: Args, queue: &mpsc::UnboundedSender<u64>) -> std::io::Result<()>
             return Ok(());
         }
         let due_ns = start_ns + (after_s * 1e9) as u64;
-        std::thread::sleep(Duration::from_nanos(due_ns.saturating_sub(monotonic_ns()?)));
+        let due = TimeSpec::from(Duration::from_nanos(due_ns));
+        clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due)?;
         // Where no client is left, their results say why.
         let _ = queue.send(due_ns);
     }

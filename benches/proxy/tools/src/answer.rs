@@ -1,4 +1,5 @@
-//! Reads one chunked HTTP/1.1 answer as it arrives, in pieces of any size, without waiting for the rest of a chunk.
+//! Reads HTTP/1.1 answers: a chunked one as it arrives, in pieces of any size, without waiting for the rest of a chunk; and one
+//! with a length, once it is there as a whole.
 
 /// Longest line (status, field, chunk size) or event without its end, in bytes. More is a fault of the sender.
 const PENDING_BYTES_MAX: usize = 16 * 1024;
@@ -103,6 +104,30 @@ impl Answer {
     }
 }
 
+/// What the body of the backend's answer to a GET begins with.
+pub const RECEIPT_OF_GET: &[u8] = b"{\"received\":0}";
+
+/// Whether `bytes` are the backend's whole answer to a GET, and not a part of it.
+///
+/// # Errors
+/// When they are the beginning of something else. The text says of what.
+pub fn is_whole_receipt(bytes: &[u8]) -> Result<bool, String> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(false) };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let body = &bytes[end + 4..];
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let Some(length) = length.filter(|_| head.starts_with("http/1.1 200 ")) else {
+        return Err(format!("expected status 200 and a length, got `{}`", head.replace("\r\n", " | ")));
+    };
+    if body.len() > length {
+        return Err(format!("{} bytes after the end of the answer", body.len() - length));
+    }
+    if body.len() == length && !body.starts_with(RECEIPT_OF_GET) {
+        return Err(format!("not the backend's answer: `{}`", String::from_utf8_lossy(body)));
+    }
+    Ok(body.len() == length)
+}
+
 fn chunk_size(line: &str) -> Result<usize, String> {
     let digits = line.split(';').next().unwrap_or_default().trim();
     usize::from_str_radix(digits, 16)
@@ -125,6 +150,23 @@ mod tests {
             }
             assert!(answer.is_complete());
             assert_eq!((events.as_slice(), answer.chunks), (["a", "b", "c"].map(String::from).as_slice(), 3));
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_whole_with_its_last_byte() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"received\":0}      ";
+        for end in 0..whole.len() {
+            assert_eq!(is_whole_receipt(&whole.as_bytes()[..end]), Ok(false));
+        }
+        assert_eq!(is_whole_receipt(whole.as_bytes()), Ok(true));
+        for wrong in [
+            format!("{whole}x"),
+            whole.replace("received", "promised"),
+            whole.replace("200", "502"),
+            whole.replace("Content-Length", "Length"),
+        ] {
+            assert!(is_whole_receipt(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 

@@ -1,11 +1,18 @@
-//! What the backend and the SSE client agree on: the path of the stream, the events in it, and the clock that stamps them.
+//! What the backend and the clients agree on: the paths of the streams, the events in them, and the clock that stamps them; and
+//! what the clients share.
 
 pub mod answer;
+pub mod stream;
+pub mod tls;
 
 use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 
 /// Path of the stream on the backend.
 pub const SSE_PATH: &str = "/sse";
+
+/// Path of the stream whose first event comes with the head, as from a server that has its first token at once.
+pub const SSE_AT_ONCE_PATH: &str = "/sse/at-once";
 
 /// Path of chat completions on the backend, as OpenAI's API has it.
 pub const CHAT_PATH: &str = "/v1/chat/completions";
@@ -18,6 +25,26 @@ pub const CHAT_PATH: &str = "/v1/chat/completions";
 pub fn monotonic_ns() -> std::io::Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     Ok(now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
+}
+
+/// How times are spread, in microseconds.
+#[derive(Serialize, Default)]
+pub struct Spread {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// Of times in nanoseconds, which may be none.
+    pub fn of(mut times_ns: Vec<u64>) -> Spread {
+        times_ns.sort_unstable();
+        let at = |share: f64| {
+            let index = (times_ns.len().saturating_sub(1) as f64 * share).round() as usize;
+            times_ns.get(index).map_or(0.0, |&ns| ns as f64 / 1000.0)
+        };
+        Spread { p50: at(0.5), p99: at(0.99), max: at(1.0) }
+    }
 }
 
 /// One server-sent event, of the size that a chat completion's token has. All events have the same length.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use proxy_bench_tools::{CHAT_PATH, SSE_PATH, event, monotonic_ns};
+use proxy_bench_tools::{CHAT_PATH, SSE_AT_ONCE_PATH, SSE_PATH, event, monotonic_ns};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +20,8 @@ const ANSWER_BYTES: usize = 100;
 const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
                         transfer-encoding: chunked\r\n\r\n";
 
-/// Answers GET and POST with 100 bytes, GET /sse with a stream of chunks, and POST /v1/chat/completions with a completion.
+/// Answers GET and POST with 100 bytes, GET /sse and /sse/at-once with a stream of chunks, and POST /v1/chat/completions with a
+/// completion.
 #[derive(Parser, Clone, Copy)]
 struct Args {
     /// Address to serve, such as 127.0.0.1:9000.
@@ -29,7 +30,7 @@ struct Args {
     /// Chunks in a stream, one event each.
     #[arg(long, default_value_t = 64)]
     chunks: u64,
-    /// Time between two chunks, and before the first, in milliseconds.
+    /// Time between two chunks, and before the first (but at /sse/at-once), in milliseconds.
     #[arg(long, default_value_t = 5)]
     gap_ms: u64,
 }
@@ -46,6 +47,7 @@ enum Wanted {
     /// How long the request's body was.
     Receipt,
     Stream,
+    StreamAtOnce,
     Completion,
 }
 
@@ -80,7 +82,15 @@ async fn connection(mut stream: TcpStream, args: Args) -> std::io::Result<()> {
         }
         buffer.drain(..whole);
         match request.wanted {
-            Wanted::Stream => send_stream(&mut stream, args).await?,
+            Wanted::Stream => {
+                stream.write_all(SSE_HEAD.as_bytes()).await?;
+                send_events(&mut stream, args, 0).await?;
+            }
+            Wanted::StreamAtOnce => {
+                let first = format!("{SSE_HEAD}{}", chunk(0, args)?);
+                stream.write_all(first.as_bytes()).await?;
+                send_events(&mut stream, args, 1).await?;
+            }
             Wanted::Completion => stream.write_all(completion().as_bytes()).await?,
             Wanted::Receipt => stream.write_all(receipt(request.body_bytes).as_bytes()).await?,
         }
@@ -119,6 +129,7 @@ fn parse(head: &[u8]) -> std::io::Result<Request> {
     }
     let wanted = match first.split(' ').nth(1) {
         Some(SSE_PATH) => Wanted::Stream,
+        Some(SSE_AT_ONCE_PATH) => Wanted::StreamAtOnce,
         Some(CHAT_PATH) => Wanted::Completion,
         _ => Wanted::Receipt,
     };
@@ -140,19 +151,23 @@ fn completion() -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
-/// The head at once, then a chunk every gap, as a model server does that first has to compute its first token.
-async fn send_stream(stream: &mut TcpStream, args: Args) -> std::io::Result<()> {
-    stream.write_all(SSE_HEAD.as_bytes()).await?;
+/// A chunk every gap, from the one of this index on, as a model server does that has to compute each token.
+async fn send_events(stream: &mut TcpStream, args: Args, from: u64) -> std::io::Result<()> {
     let start = Instant::now();
     let gap = Duration::from_millis(args.gap_ms);
     let mut due = start;
-    for index in 0..args.chunks {
+    for index in from..args.chunks {
         // Due times count from the start, so that a late chunk does not delay all that follow.
         due += gap;
         sleep_until(due).await;
-        let data = event(index, monotonic_ns()?);
-        let end = if index + 1 == args.chunks { "0\r\n\r\n" } else { "" };
-        stream.write_all(format!("{:x}\r\n{data}\r\n{end}", data.len()).as_bytes()).await?;
+        stream.write_all(chunk(index, args)?.as_bytes()).await?;
     }
     Ok(())
+}
+
+/// A chunk with one event, stamped now; with the end of the answer if it is the last.
+fn chunk(index: u64, args: Args) -> std::io::Result<String> {
+    let data = event(index, monotonic_ns()?);
+    let end = if index + 1 == args.chunks { "0\r\n\r\n" } else { "" };
+    Ok(format!("{:x}\r\n{data}\r\n{end}", data.len()))
 }

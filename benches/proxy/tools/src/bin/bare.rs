@@ -2,22 +2,36 @@
 //! what Tradewind adds.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
+use pingora_core::listeners::tls::TlsSettings;
 use pingora_core::server::Server;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::services::Service;
+use pingora_core::services::{Service, listening};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
+use pingora_proxy::{HttpProxy, ProxyHttp, Session, http_proxy_service};
 
-/// A bare Pingora proxy on one thread.
+/// A bare Pingora proxy.
 #[derive(Parser)]
 struct Args {
     /// Address to serve, such as 127.0.0.1:8080.
     #[arg(long)]
     listen: SocketAddr,
+    /// Address to serve over TLS, with HTTP/2 and HTTP/1.1 by ALPN.
+    #[arg(long, requires = "cert", requires = "key")]
+    tls_listen: Option<SocketAddr>,
+    /// File with the certificate in PEM.
+    #[arg(long)]
+    cert: Option<PathBuf>,
+    /// File with its private key in PEM.
+    #[arg(long)]
+    key: Option<PathBuf>,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Address of the one backend.
     #[arg(long)]
     backend: SocketAddr,
@@ -31,11 +45,11 @@ struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Runtime {
-    /// A plain tokio multi-thread runtime with one worker.
+    /// A plain tokio multi-thread runtime.
     Tokio,
-    /// Pingora's own server with threads = 1 and its default, a work-stealing runtime.
+    /// Pingora's own server with its default, a work-stealing runtime.
     Pingora,
-    /// Pingora's own server with threads = 1 and work stealing off.
+    /// Pingora's own server with work stealing off.
     PingoraNoSteal,
 }
 
@@ -57,35 +71,49 @@ impl ProxyHttp for Bare {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = Args::parse();
     let conf = ServerConf {
-        threads: 1,
+        threads: args.threads,
         work_stealing: !matches!(args.runtime, Runtime::PingoraNoSteal),
         upstream_keepalive_pool_size: args.keepalive,
         ..ServerConf::default()
     };
     match args.runtime {
         Runtime::Tokio => on_tokio(&args, Arc::new(conf))?,
-        Runtime::Pingora | Runtime::PingoraNoSteal => on_pingora(&args, conf),
+        Runtime::Pingora | Runtime::PingoraNoSteal => on_pingora(&args, conf)?,
     }
     Ok(())
 }
 
-/// Serves until the process is killed.
-fn on_tokio(args: &Args, conf: Arc<ServerConf>) -> std::io::Result<()> {
-    let mut service = http_proxy_service(&conf, Bare { backend: args.backend });
+/// The proxy with its one or two addresses.
+fn proxy(
+    args: &Args,
+    conf: &Arc<ServerConf>,
+) -> pingora_core::Result<listening::Service<HttpProxy<Bare, ()>>> {
+    let mut service = http_proxy_service(conf, Bare { backend: args.backend });
     service.add_tcp(&args.listen.to_string());
+    if let (Some(listen), Some(cert), Some(key)) = (args.tls_listen, &args.cert, &args.key) {
+        let mut settings = TlsSettings::intermediate(&cert.to_string_lossy(), &key.to_string_lossy())?;
+        settings.enable_h2();
+        service.add_tls_with_settings(&listen.to_string(), None, settings);
+    }
+    Ok(service)
+}
+
+/// Serves until the process is killed.
+fn on_tokio(args: &Args, conf: Arc<ServerConf>) -> Result<(), Box<dyn std::error::Error>> {
+    let mut service = proxy(args, &conf)?;
     // The sender lives as long as the service: a dropped one would read as a shutdown.
     let (_shutdown, watch) = tokio::sync::watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    // Spawned, because a future of `block_on` would accept on the main thread, a second one beside the worker.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(args.threads).enable_all().build()?;
+    // Spawned, because a future of `block_on` would accept on the main thread, one more beside the workers.
     let serving = runtime.spawn(async move { service.start_service(None, watch, 1).await });
-    runtime.block_on(serving).map_err(std::io::Error::other)
+    Ok(runtime.block_on(serving)?)
 }
 
 /// Serves until a signal ends the process.
-fn on_pingora(args: &Args, conf: ServerConf) {
+fn on_pingora(args: &Args, conf: ServerConf) -> pingora_core::Result<()> {
     let mut server = Server::new_with_opt_and_conf(None, conf);
-    let mut service = http_proxy_service(&server.configuration, Bare { backend: args.backend });
-    service.add_tcp(&args.listen.to_string());
+    let service = proxy(args, &server.configuration)?;
     server.add_service(service);
-    server.run_forever();
+    server.run_forever()
 }

@@ -6,10 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use proxy_bench_tools::answer::Answer;
-use proxy_bench_tools::{SSE_PATH, monotonic_ns, read_event};
+use proxy_bench_tools::{SSE_PATH, Spread, stream};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -67,13 +65,6 @@ struct Report {
     stream_us: Spread,
 }
 
-#[derive(Serialize, Default)]
-struct Spread {
-    p50: f64,
-    p99: f64,
-    max: f64,
-}
-
 fn main() -> std::io::Result<ExitCode> {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -123,46 +114,13 @@ async fn connection(args: Args, seen: &mut Seen) -> Result<(), String> {
 }
 
 async fn one_stream(stream: &mut TcpStream, args: Args, seen: &mut Seen) -> Result<(), String> {
-    let now = || monotonic_ns().map_err(|error| error.to_string());
-    let request =
-        format!("GET {SSE_PATH} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n", args.target);
-    let asked_ns = now()?;
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .map_err(|error| format!("could not send a request: {error}"))?;
-    let (mut answer, mut events, mut piece) = (Answer::default(), Vec::new(), vec![0; 16 * 1024]);
-    let (mut next, mut first_ns, mut last_sent_ns) = (0, 0, 0);
-    while !answer.is_complete() {
-        let bytes = stream.read(&mut piece).await.map_err(|error| format!("a stream broke: {error}"))?;
-        if bytes == 0 {
-            return Err(format!("a stream was cut off after {next} of {} events", args.chunks));
-        }
-        let arrived_ns = now()?;
-        answer.receive(&piece[..bytes], &mut events)?;
-        for line in events.drain(..) {
-            let (index, sent_ns) =
-                read_event(&line).ok_or_else(|| format!("not an event of the backend: `{line}`"))?;
-            if index != next {
-                return Err(format!("expected event {next}, got event {index}"));
-            }
-            if index == 0 {
-                first_ns = arrived_ns;
-            }
-            next += 1;
-            last_sent_ns = sent_ns;
-            seen.delay_ns.push(arrived_ns.saturating_sub(sent_ns));
-        }
-    }
-    if next != args.chunks {
-        return Err(format!("expected {} events, got {next}", args.chunks));
-    }
+    let shown = stream::ask(stream, args.target, SSE_PATH, args.chunks, &mut seen.delay_ns).await?;
     seen.streams += 1;
-    seen.events += next;
-    seen.chunks += answer.chunks;
-    seen.streamed += u64::from(first_ns < last_sent_ns);
-    seen.first_ns.push(first_ns.saturating_sub(asked_ns));
-    seen.stream_ns.push(now()?.saturating_sub(asked_ns));
+    seen.events += args.chunks;
+    seen.chunks += shown.http_chunks;
+    seen.streamed += u64::from(shown.first_ns < shown.last_sent_ns);
+    seen.first_ns.push(shown.first_ns.saturating_sub(shown.asked_ns));
+    seen.stream_ns.push(shown.ended_ns.saturating_sub(shown.asked_ns));
     Ok(())
 }
 
@@ -189,17 +147,5 @@ impl Seen {
             event_delay_us: Spread::of(self.delay_ns),
             stream_us: Spread::of(self.stream_ns),
         }
-    }
-}
-
-impl Spread {
-    /// Of times in nanoseconds, which may be none.
-    fn of(mut times_ns: Vec<u64>) -> Spread {
-        times_ns.sort_unstable();
-        let at = |share: f64| {
-            let index = (times_ns.len().saturating_sub(1) as f64 * share).round() as usize;
-            times_ns.get(index).map_or(0.0, |&ns| ns as f64 / 1000.0)
-        };
-        Spread { p50: at(0.5), p99: at(0.99), max: at(1.0) }
     }
 }

@@ -179,19 +179,28 @@ fn open(
 /// Lines at the moves, with a triangle on top. What each was for shows when pointed at, where that is `told`; it stands in the
 /// table of moves too.
 fn mark(out: &mut String, time: &Time<'_>, told: bool) {
-    const STYLE: &str = "stroke=\"#000\" stroke-dasharray=\"2 2\"";
-    let mut all = String::new();
-    for of in &time.moves {
-        let line = format!("M{:.1} {BOTTOM}V1m-5 0h10l-5 9z", time.x(of.at));
-        if told {
-            let (at, reason) = (words::moment(of.at), escape(&of.reason));
-            let _ = write!(out, "<path d=\"{line}\" {STYLE}><title>{at}: {reason}</title></path>");
-        } else {
-            all += &line;
+    let draw = |out: &mut String, moves: &[&Move]| {
+        let (mut lines, mut triangles) = (String::new(), String::new());
+        for of in moves {
+            let x = time.x(of.at);
+            let _ = write!(lines, "M{x:.1} {BOTTOM}V1");
+            let _ = write!(triangles, "M{x:.1} 10l-5-9h10z");
         }
-    }
-    if !all.is_empty() {
-        let _ = write!(out, "<path d=\"{all}\" {STYLE}/>");
+        // The dashes of the line would fray the triangle.
+        let _ = write!(
+            out,
+            "<path d=\"{lines}\" stroke=\"#000\" stroke-dasharray=\"2 2\"/><path d=\"{triangles}\"/>"
+        );
+    };
+    if told {
+        for of in &time.moves {
+            let (at, reason) = (words::moment(of.at), escape(&of.reason));
+            let _ = write!(out, "<g><title>{at}: {reason}</title>");
+            draw(out, &[of]);
+            out.push_str("</g>");
+        }
+    } else if !time.moves.is_empty() {
+        draw(out, &time.moves);
     }
 }
 

@@ -137,6 +137,22 @@ fn a_request_that_is_late_is_answered_by_another_backend() {
     assert_eq!((&third["bytes_received"], &third["bytes_sent"]), (&65_536.into(), &65_536.into()));
 }
 
+/// A place at the backend that was late is free again while the other one still answers.
+#[test]
+fn the_one_that_was_late_is_left_before_the_answer_has_ended() {
+    let (a, closed) = silent("a");
+    let (b, go_on) = Backend::pausing("b");
+    let tradewind = start(&a, &b, AFTER);
+    let mut answer = Exchange::begin(tradewind.http, "GET", "/stream", &[], b"").unwrap();
+    assert_eq!(answer.piece().unwrap().as_deref(), Some(&b"data: 1\n\n"[..]));
+    assert!(closed.recv_timeout(LONG).unwrap(), "a was left");
+    let series = "tradewind_requests_in_flight{route=\"chat\",backend=\"a\"}";
+    eventually("nothing is under way at a", || tradewind.metric(series) == Some(0.0));
+    go_on.send(()).unwrap();
+    assert_eq!(answer.rest().unwrap(), b"data: 2\n\n");
+    nothing_is_under_way(&tradewind);
+}
+
 #[test]
 fn the_first_answer_wins_and_the_other_request_is_left() {
     let (a, tell) = told("a", 200);

@@ -3,6 +3,7 @@
 mod harness;
 
 use std::{
+    io::Write as _,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicU64, Ordering::SeqCst},
@@ -11,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Answer, Backend, Client, Config, Tradewind, eventually};
+use harness::{Answer, Backend, Client, Config, Tradewind, client::connect, eventually, http2};
+use tokio::sync::oneshot;
 
 /// A backend that answers when it is told to, and knows the most that were there at once.
 struct Slow {
@@ -147,4 +149,45 @@ fn what_waits_is_served_while_the_process_drains() {
     a.open();
     held.into_iter().for_each(|held| assert_eq!(held.join().unwrap().text(), "a"));
     eventually("it has ended", || tradewind.ended().is_some());
+}
+
+/// One client after the other leaves while it waits; the queue is not theirs any more.
+#[test]
+fn who_has_left_takes_no_place_in_the_queue() {
+    let a = Slow::named("a");
+    let limit = "max_in_flight = 1, max_waiting = 4, wait_timeout = \"30s\"";
+    let tradewind = Tradewind::start(&config(&a, limit));
+    let held = ask(&tradewind, "high");
+    eventually("it is there", || a.backend.requests() == 1);
+    for body in ["", "{}"].repeat(3) {
+        let (to, (leave, told)) = (tradewind.http, oneshot::channel());
+        let (close, end) = oneshot::channel::<()>();
+        let client = thread::spawn(move || {
+            http2::run(async move {
+                let mut connection = http2::connect(to).await;
+                let request = http2::request("POST", to, "/v1/x", http2::whole(body));
+                tokio::select! {
+                    _ = connection.send_request(request) => panic!("there is no place for it"),
+                    told = told => told.unwrap(),
+                }
+                // Its stream is reset; the connection stays.
+                end.await.unwrap();
+            });
+        });
+        eventually("it waits", || waiting(&tradewind) == 1.0);
+        leave.send(()).unwrap();
+        eventually("it waits no more", || waiting(&tradewind) == 0.0);
+        close.send(()).unwrap();
+        client.join().unwrap();
+    }
+    let mut gone = connect(tradewind.http).unwrap();
+    gone.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nx-priority: high\r\n\r\n").unwrap();
+    eventually("it waits", || waiting(&tradewind) == 1.0);
+    drop(gone);
+    eventually("it waits no more", || waiting(&tradewind) == 0.0);
+    a.open();
+    assert_eq!(held.join().unwrap().text(), "a");
+    assert_eq!(a.backend.requests(), 1, "nobody asks for those who left");
+    let left = "tradewind_requests_total{route=\"chat\",backend=\"\",code=\"499\"}";
+    eventually("they are counted", || tradewind.metric(left) == Some(7.0));
 }

@@ -272,6 +272,27 @@ fn a_client_that_leaves_within_its_body_is_no_backends_business() {
 }
 
 #[test]
+fn a_body_that_stops_coming_over_http2_is_given_up() {
+    let ([llama, other, rest], _) = three();
+    let routes = route("llama", "path = \"/v1/*\", model = \"llama-*\"", "");
+    let config = Config::new(&[(&llama, 1.0)]).listen("silence_timeout = \"1s\"").routes(&routes);
+    let tradewind = Tradewind::start(&config);
+    http2::run(async {
+        let mut connection = http2::connect(tradewind.http).await;
+        let (sender, body) = http2::piped();
+        let mut request = http2::request("POST", tradewind.http, "/v1/x", body);
+        request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        let answer = connection.send_request(request);
+        sender.send(Ok(Bytes::from("{\"model\":"))).await.unwrap();
+        assert!(answer.await.is_err(), "the stream is reset");
+        // The connection is not.
+        let next = http2::request("GET", tradewind.http, "/", http2::whole(""));
+        assert_eq!(connection.send_request(next).await.unwrap().status(), 404);
+    });
+    assert_eq!([llama, other, rest].map(|backend| backend.requests()), [0, 0, 0]);
+}
+
+#[test]
 fn without_a_route_for_the_rest_other_models_have_none() {
     let llama = mirror("llama");
     let tradewind = start(&[&llama], &[route("llama", "model = \"llama-3-8b\"", "")]);

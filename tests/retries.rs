@@ -134,6 +134,40 @@ fn a_storm_of_errors_is_not_made_worse() {
     assert!(denied.is_some_and(|denied| denied > 0.0), "{denied:?}");
 }
 
+/// All wait for a place at their second backend when the first of them gets there: leave for it was given before.
+#[test]
+fn a_storm_is_not_made_worse_where_requests_wait_either() {
+    const CLIENTS: u64 = 40;
+    let together = Arc::new(Barrier::new(CLIENTS as usize));
+    let bad = Backend::serving("bad", move |call| {
+        together.wait();
+        call.answer(503, &[], b"busy")
+    });
+    let good = Backend::serving("good", |call| {
+        pause(Duration::from_millis(20));
+        call.answer(503, &[], b"busy")
+    });
+    let route =
+        "[routes.chat]\nmatch = { path = \"/*\" }\nbackends = [\"bad\", \"good\"]\nretry_on = [\"503\"]\n";
+    let limit = "limit = { max_in_flight = 1, max_waiting = 100, wait_timeout = \"30s\" }";
+    let config = Config::new(&[(&bad, 1.0)]).backend("good", &good.url(), limit).routes(route);
+    let tradewind = Tradewind::start(&config.price_file(&format!(
+        "{}2026-01-01T00:00:00Z,other,good,,node,on_demand,2\n",
+        harness::config::prices(&[("bad", 1.0)])
+    )));
+    tradewind.wait_for_share("bad", 1.0);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = tradewind.client();
+            thread::spawn(move || assert_eq!(client.get("/").unwrap().status, 503))
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(bad.requests(), CLIENTS);
+    // A fifth of 40, and the few that are always allowed.
+    assert!((1..=11).contains(&good.requests()), "{} were tried again", good.requests());
+}
+
 #[test]
 fn a_backend_that_says_nothing_is_given_up() {
     let (release, held) = mpsc::channel::<()>();

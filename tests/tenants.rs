@@ -141,6 +141,11 @@ fn a_tenant_may_use_its_routes_and_models() {
     assert_eq!(ask("/v1/x", &[("x-model", "gpt-4")], r#"{"model":"llama-3"}"#), no_model);
     assert_eq!(ask("/v1/x", &[("x-model", "llama-3")], r#"{"model":"llama-3"}"#), allowed);
     assert_eq!(ask("/v1/x", &[], r#"{"model":"llama-3","model":"gpt-4"}"#), no_model);
+    // Servers differ in which of two keys counts, and some in whether case does.
+    assert_eq!(ask("/v1/x", &[], r#"{"model":"gpt-4","model":"llama-3"}"#), no_model);
+    assert_eq!(ask("/v1/x", &[], r#"{"model":"llama-3","MODEL":"gpt-4"}"#), no_model);
+    assert_eq!(ask("/v1/x", &[("x-model", "llama-3")], r#"{"Model":"gpt-4"}"#), no_model);
+    assert_eq!(ask("/v1/x", &[], r#"{"model":"llama-3","user":{"MODEL":"x"}}"#), allowed);
     assert_eq!(ask("/v1/x", &[("content-type", "text/plain")], r#"{"model":"gpt-4"}"#), no_model);
     let long = format!(r#"{{"prompt":"{}","model":"gpt-4"}}"#, "a".repeat(2 << 20));
     assert_eq!(ask("/v1/x", &[("x-model", "llama-3")], &long), no_model, "a body that is not read");
@@ -148,7 +153,25 @@ fn a_tenant_may_use_its_routes_and_models() {
     assert_eq!(models.status, 200, "it asks for none");
     assert_eq!(chat(&tradewind, ZETA).status, 200);
     let denied = tradewind.metric("tradewind_tenant_denied_total{tenant=\"acme\",reason=\"model\"}");
-    assert_eq!(denied, Some(6.0));
+    assert_eq!(denied, Some(9.0));
+}
+
+#[test]
+fn who_is_counted_by_tokens_gets_answers_that_can_be_read() {
+    let (server, seen) = server();
+    let tradewind = Tradewind::start(&config(&server, &tenants("tokens_per_minute = 1000", "")));
+    let asks_for = |key: &str| {
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", &*bearer), ("accept-encoding", "gzip")];
+        assert_eq!(ask(&tradewind, &headers, "/v1/x", "{}").status, 200);
+        seen.lock()
+            .unwrap()
+            .iter()
+            .find(|(name, _)| name == "accept-encoding")
+            .map(|(_, value)| value.clone())
+    };
+    assert_eq!(asks_for(ACME), None);
+    assert_eq!(asks_for(ZETA).as_deref(), Some("gzip"));
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::{
         prices::PriceBook,
         probes::ProbeBoard,
         resolve::Resolver,
-        traffic::{Meter, Meters, Volume, Window},
+        traffic::{Meters, Volume, Window},
     },
 };
 
@@ -93,9 +93,41 @@ pub(super) struct Memory {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Flow {
     #[serde(skip)]
-    arrived: Option<(Timestamp, u64)>,
+    arrived: Option<Arrived>,
     demand_rps: f64,
     response_bytes: Option<f64>,
+}
+
+/// Requests of a route that had arrived by some time, since the process began.
+#[derive(Clone, Debug)]
+struct Arrived {
+    at: Timestamp,
+    /// Those of each backend; of none for those that no backend got.
+    by_backend: Vec<(Option<BackendId>, u64)>,
+}
+
+impl Flow {
+    /// Smooths what has arrived since the last time. One that was not among the backends then counts from now on: what it got
+    /// before, for this route or until it was taken out of it, does not arrive once more.
+    fn arrive(&mut self, arrived: Arrived) {
+        if let Some(before) = &self.arrived {
+            let seconds = arrived.at.duration_since(before.at).as_secs_f64();
+            if seconds > 0.0 {
+                let known = |(place, (id, count)): (usize, &(Option<BackendId>, u64))| {
+                    let same = before.by_backend.get(place).filter(|(other, _)| other == id);
+                    let (_, before) =
+                        same.or_else(|| before.by_backend.iter().find(|(other, _)| other == id))?;
+                    Some(*count as f64 - *before as f64)
+                };
+                // One that goes on from a backend to another is taken from the first.
+                let more: f64 = arrived.by_backend.iter().enumerate().filter_map(known).sum();
+                let rate = more.max(0.0) / seconds;
+                let keep = (-seconds / DEMAND_MEMORY.as_secs_f64()).exp();
+                self.demand_rps = rate + (self.demand_rps - rate) * keep;
+            }
+        }
+        self.arrived = Some(arrived);
+    }
 }
 
 /// What the loop remembers from one turn to the next.
@@ -253,19 +285,13 @@ impl Brain {
 
     /// Requests per second that arrive for a route: those finished and those begun, smoothed.
     fn demand(&mut self, route: &Route, meters: &Meters, now: Timestamp) -> f64 {
-        let of = |meter: Arc<Meter>| meter.requests() + meter.in_flight();
-        let served: u64 = route.backends.iter().map(|id| of(meters.get(Some(&route.id), Some(id)))).sum();
-        let arrived = served + of(meters.get(Some(&route.id), None));
+        let of = |backend: Option<&BackendId>| {
+            let meter = meters.get(Some(&route.id), backend);
+            (backend.cloned(), meter.requests() + meter.in_flight())
+        };
+        let by_backend = route.backends.iter().map(Some).chain([None]).map(of).collect();
         let flow = self.memory.flows.entry(route.id.clone()).or_default();
-        if let Some((at, before)) = flow.arrived {
-            let seconds = now.duration_since(at).as_secs_f64();
-            if seconds > 0.0 {
-                let rate = arrived.saturating_sub(before) as f64 / seconds;
-                let keep = (-seconds / DEMAND_MEMORY.as_secs_f64()).exp();
-                flow.demand_rps = rate + (flow.demand_rps - rate) * keep;
-            }
-        }
-        flow.arrived = Some((now, arrived));
+        flow.arrive(Arrived { at: now, by_backend });
         flow.demand_rps
     }
 
@@ -443,4 +469,33 @@ fn failover(picture: &RoutePicture) -> Vec<BackendId> {
     let cost = |verdict: &crate::model::Verdict| verdict.marginal_usd_per_1k.unwrap_or(f64::MAX);
     able.sort_by(|a, b| b.share.total_cmp(&a.share).then(cost(a).total_cmp(&cost(b))));
     able.into_iter().map(|verdict| verdict.backend.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64, counts: &[(&str, u64)]) -> Arrived {
+        let by_backend = counts.iter().map(|(id, count)| (id.parse().ok(), *count)).collect();
+        Arrived { at: Timestamp::from_second(second).unwrap(), by_backend }
+    }
+
+    #[test]
+    fn demand_is_what_arrives_now_whoever_joins_the_route() {
+        let mut flow = Flow::default();
+        for second in 0..100 {
+            flow.arrive(at(second, &[("a", 10 * second as u64), ("", second as u64)]));
+        }
+        assert!((flow.demand_rps - 11.0).abs() < 0.01, "{}", flow.demand_rps);
+        // B was in the route before, and comes back with all it ever served.
+        for second in 100..103 {
+            flow.arrive(at(second, &[("b", 5_000_000), ("a", 10 * second as u64), ("", second as u64)]));
+        }
+        assert!((flow.demand_rps - 11.0).abs() < 0.01, "{}", flow.demand_rps);
+        // What goes on from A to B has arrived once.
+        flow.arrive(at(103, &[("b", 5_000_010), ("a", 1020), ("", 103)]));
+        assert!((flow.demand_rps - 11.0).abs() < 0.01, "{}", flow.demand_rps);
+        flow.arrive(at(103, &[("b", 6_000_000), ("a", 1020), ("", 103)]));
+        assert!((flow.demand_rps - 11.0).abs() < 0.01, "a clock that stands still: {}", flow.demand_rps);
+    }
 }

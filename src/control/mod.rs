@@ -32,7 +32,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -97,6 +97,8 @@ struct Picture {
 /// The running program, apart from its request path.
 pub struct Control {
     started: Instant,
+    /// The same by the clock on the wall: what was counted since then is always told with the same time.
+    started_at: SystemTime,
     config_path: Option<PathBuf>,
     active: ArcSwap<Active>,
     signals: Signals,
@@ -388,6 +390,7 @@ fn common(
     Common {
         expose_routing: listen.expose_routing,
         body_peek_max: listen.body_peek_max,
+        silence_timeout: listen.limits.silence_timeout,
         model_header: listen.model_header.parse().unwrap_or(defaults.model_header),
         trust: listen.trust.clone(),
         tracer,

@@ -346,9 +346,8 @@ impl Control {
         let Some(measures) = measures else { return };
         let control = self.clone();
         let view = tokio::task::spawn_blocking(move || control.metrics_view()).await;
-        let since = SystemTime::now() - self.started.elapsed();
         match view {
-            Ok(view) => measures.send(&view, since).await,
+            Ok(view) => measures.send(&view, self.started_at).await,
             Err(error) => tracing::error!(%error, "metrics could not be drawn up"),
         }
     }
@@ -452,6 +451,7 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
     };
     let control = Control {
         started: Instant::now(),
+        started_at: SystemTime::now(),
         config_path,
         active: ArcSwap::from_pointee(Active { settings, generation: 1 }),
         signals,

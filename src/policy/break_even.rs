@@ -134,7 +134,7 @@ mod tests {
     use crate::{
         model::{Ramp, Rule},
         policy::{
-            decide,
+            decide, explain,
             worlds::{World, at, price},
         },
     };
@@ -208,6 +208,27 @@ mod tests {
         let factor = (2 * count - 1) as f64 * (1.0 + step_max / move_usd);
         let bound = factor * best + 2.0 * count as f64 * move_usd;
         assert!(paid <= bound, "paid {paid}, the best schedule {best}, bound {bound}");
+    }
+
+    #[test]
+    fn what_would_change_it_is_said_in_hours_while_it_adds_up() {
+        let mut world = world(&[1.0, 1.0], 100.0);
+        let says = |world: &mut World, prices: &[f64]| {
+            for (view, usd) in world.snapshot.backends.iter_mut().zip(prices) {
+                view.spot = Some(price(*usd));
+            }
+            explain::what_would_change_it(&world.run(60))
+        };
+        let said = says(&mut world, &[1.0, 1.0]);
+        assert!(
+            said.contains("another backend becoming cheaper for long enough to pay for a move"),
+            "{said}"
+        );
+        // 5.5 nodes at 50 cents less are 2.75 USD an hour, so 100 USD take 36.4 hours.
+        let said = says(&mut world, &[1.0, 0.5]);
+        assert!(said.contains("it moves to b in 36.3 h, when $100.0000 are reached"), "{said}");
+        let said = says(&mut world, &[1.0, 1.1]);
+        assert!(said.contains("b becoming cheaper again, for long enough"), "{said}");
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::worlds::{World, at, id};
+use super::worlds::{World, at, id, policy};
 use super::*;
 use crate::model::{Health, PriceState, Share};
 
 /// That what is chosen is the cheapest there is.
 mod optimum;
+/// What is paid anyway.
+mod paid;
 /// What holds whatever happens.
 mod properties;
 /// What is kept ready for the loss of a cloud.
@@ -94,16 +96,20 @@ fn inside_hold_nothing_moves() {
 
 #[test]
 fn the_paid_minimum_leaves_nothing_to_save() {
-    let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
-    for name in ["a", "b"] {
-        world.configure(name, |b| b.replicas.as_mut().unwrap().min = 6);
+    for rule in [policy().rule, Rule::BreakEven { move_usd: 0.01 }] {
+        let mut world = World::new(&[("a", 1.0), ("b", 3.0)]);
+        world.policy.rule = rule;
+        for name in ["a", "b"] {
+            world.configure(name, |b| b.replicas.as_mut().unwrap().min = 6);
+        }
+        world.run(601);
+        assert!(near(world.share("a"), 1.0));
+        world.set_price("b", 0.1);
+        let decision = world.run(100);
+        assert!(near(world.share("a"), 1.0), "{decision:?}");
+        assert_eq!((decision.action, &decision.reason), (Action::Stay, &Reason::NothingToSave));
+        assert!(!explain::is_move(&decision));
     }
-    world.run(601);
-    assert!(near(world.share("a"), 1.0));
-    world.set_price("b", 0.1);
-    let decision = world.run(100);
-    assert!(near(world.share("a"), 1.0), "{decision:?}");
-    assert_eq!(decision.action, Action::Stay);
 }
 
 #[test]

@@ -8,8 +8,12 @@ use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_proxy::Session;
+use tokio::time::timeout;
 
-use super::peek::{Marks, Model, Scanner};
+use super::{
+    peek::{Marks, Model, Scanner},
+    table::Common,
+};
 
 /// What Pingora keeps for a second attempt at most (`BODY_BUF_LIMIT`). A longer body that was kept from its start is not kept.
 const KEPT_MAX: usize = 64 * 1024;
@@ -69,14 +73,15 @@ impl Held {
 }
 
 impl Peeked {
-    /// Reads the body up to `len_max` bytes, to its end if it is not longer, and JSON or to be held in any case. A body that is
-    /// known to be longer is not read at all.
+    /// Reads the body up to the length of which that is done, to its end if it is not longer, and JSON or to be held in any case. A
+    /// body that is known to be longer is not read at all.
     ///
     /// # Errors
-    /// When the client breaks off, or what it sends is not valid HTTP.
-    pub(super) async fn read(session: &mut Session, len_max: usize, hold: bool) -> Result<Peeked> {
+    /// When the client breaks off or is silent, or what it sends is not valid HTTP.
+    pub(super) async fn read(session: &mut Session, common: &Common, hold: bool) -> Result<Peeked> {
         let length = content_length(session);
         let mut peeked = Peeked::default();
+        let len_max = common.body_peek_max;
         let len_max = length.map_or(len_max.min(UNSIZED_MAX), |_| len_max);
         if length.is_some_and(|length| length > len_max) {
             return Ok(peeked);
@@ -95,7 +100,11 @@ impl Peeked {
                 downstream.enable_retry_buffering();
                 kept_from = Some(read);
             }
-            let Some(piece) = downstream.read_request_body().await.map_err(|e| e.into_down())? else { break };
+            // Over HTTP/1.1 the connection has the same limit; Pingora has none for HTTP/2.
+            let piece = timeout(common.silence_timeout, downstream.read_request_body()).await;
+            let piece =
+                piece.unwrap_or_else(|_| Error::e_explain(ErrorType::ReadTimedout, "a body stopped coming"));
+            let Some(piece) = piece.map_err(|e| e.into_down())? else { break };
             readable = readable && scanner.feed(&piece);
             peeked.held.push(piece);
         }
@@ -119,6 +128,11 @@ impl Peeked {
     /// All of what was read, as it is sent on.
     pub(super) fn bytes(&mut self) -> Bytes {
         self.held.whole()
+    }
+
+    /// Whether it names more than one model, so that a backend might take another one for it.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.marks.models > 1
     }
 
     /// What its `user` is, as it is written.

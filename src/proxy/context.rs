@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderValue, header};
-use pingora_core::{Result, upstreams::peer::HttpPeer};
+use pingora_core::{Error, ErrorType, Result, upstreams::peer::HttpPeer};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -24,11 +24,11 @@ use super::{
     usage,
 };
 use crate::signals::{
-    budget::RetryBudget,
+    budget::Leave,
     credentials::Shown,
     ledger::ModelLedger,
     traces::Begun,
-    traffic::{Meter, RetryReason},
+    traffic::{RetryReason, UnderWay},
 };
 
 /// What is known about a request under way.
@@ -41,8 +41,8 @@ pub struct Context {
     /// What the requests are alike in that are kept at one backend with it.
     pub(super) key: Option<u64>,
     tried: [usize; ATTEMPTS_MAX],
-    /// Whether the next attempt takes a part of the retry budget.
-    budgeted: bool,
+    /// Leave for the next attempt, where it takes a part of the retry budget.
+    leave: Option<Leave>,
     /// Whether an answer was thrown away for another attempt.
     pub(super) replaced: bool,
     pub(super) attempts: usize,
@@ -74,13 +74,13 @@ fn model_of(lane: &Lane, request: &Incoming<'_>) -> Option<Arc<ModelLedger>> {
 /// A request at a backend. Counted as under way until it is dropped.
 pub(super) struct Attempt {
     target: usize,
-    pub(super) meter: Arc<Meter>,
+    pub(super) meter: UnderWay,
     /// What the backend is shown of who Tradewind is.
     shown: Option<Arc<Shown>>,
     /// Its place at a backend that has a limit.
     _pass: Option<Pass>,
-    /// The budget that it takes a part of, unless it is the first.
-    budget: Option<Arc<RetryBudget>>,
+    /// Its part of the retry budget, if it takes one.
+    _leave: Option<Leave>,
     started: Instant,
     /// The backend itself answered with a server error.
     pub(super) failed: bool,
@@ -102,13 +102,28 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        self.meter.leave();
-        if let Some(budget) = &self.budget {
-            budget.leave();
-        }
+/// Why a request is not at a backend.
+pub(super) enum Unserved {
+    /// It is told so.
+    Refused(Refusal),
+    /// Its client has left while it waited for a place.
+    ClientLeft(Box<Error>),
+}
+
+impl From<Refusal> for Unserved {
+    fn from(refusal: Refusal) -> Unserved {
+        Unserved::Refused(refusal)
     }
+}
+
+/// Ends when the client has left, with what told so. Not while its body may still come over HTTP/1.1: that would be read here.
+async fn client_left(session: &mut Session) -> Box<Error> {
+    let downstream = session.as_downstream_mut();
+    if !downstream.is_http2() && !downstream.is_body_done() {
+        return std::future::pending().await;
+    }
+    let left = downstream.read_body_or_idle(true).await.err();
+    left.unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed)).into_down()
 }
 
 impl Context {
@@ -121,7 +136,7 @@ impl Context {
             position: 0,
             key: None,
             tried: [0; ATTEMPTS_MAX],
-            budgeted: false,
+            leave: None,
             replaced: false,
             attempts: 0,
             attempt: None,
@@ -196,10 +211,9 @@ impl Context {
             || (holds && (signs || !session.req_header().method.is_idempotent()))
         {
             // Counted as under way, so that a draining process waits for it.
-            table.unmatched.enter();
-            let peeked = Peeked::read(session, table.common.body_peek_max, holds).await;
-            table.unmatched.leave();
-            self.peeked = Some(Box::new(peeked?));
+            let _under_way = table.unmatched.under_way();
+            let peeked = Peeked::read(session, &table.common, holds).await?;
+            self.peeked = Some(Box::new(peeked));
         }
         let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
         let request = Incoming::new(session.req_header(), &table.common).with_body(model);
@@ -265,27 +279,34 @@ impl Context {
     /// The budget is for what a backend was asked. A connection that was not made has cost nobody anything, and when a
     /// backend has just gone, all that was on its way to it fails so at once.
     pub(super) fn give_up(&mut self, reason: RetryReason) -> bool {
-        let another = self.attempt.is_some()
+        let possible = self.attempt.is_some()
             && !self.entrant.as_ref().is_some_and(|entrant| entrant.is_second())
             && self.attempts < ATTEMPTS_MAX
-            && self.next_target().is_some()
-            && self.lane().is_some_and(|lane| reason == RetryReason::Connect || lane.may_retry());
+            && self.next_target().is_some();
+        let Some(lane) = self.lane().filter(|_| possible) else { return false };
+        let leave = match reason {
+            RetryReason::Connect => None,
+            _ => match lane.grant_retry() {
+                None => return false,
+                leave => leave,
+            },
+        };
         // Without another one it stays: it is the one whose backend failed the request.
-        if another && let Some(attempt) = self.attempt.take() {
+        if let Some(attempt) = self.attempt.take() {
             attempt.meter.retried(reason, reason != RetryReason::Status || attempt.failed);
-            self.budgeted = reason != RetryReason::Connect;
         }
-        another
+        self.leave = leave;
+        true
     }
 
     /// Begins the next attempt at its backend; gives an address of it.
     ///
     /// # Errors
-    /// When no backend may serve, or all that may have as much as they may have.
-    pub(super) async fn begin_attempt(&mut self, head: &RequestHeader) -> Result<Box<HttpPeer>, Refusal> {
+    /// When no backend may serve, or all that may have as much as they may have, or the client leaves while it waits.
+    pub(super) async fn begin_attempt(&mut self, session: &mut Session) -> Result<Box<HttpPeer>, Unserved> {
         let (target, pass) = match self.entrant.as_mut().and_then(|entrant| entrant.take_seat()) {
             Some(seat) => seat,
-            None => self.admit(self.next_target().ok_or(Refusal::NothingEligible)?, head).await?,
+            None => self.admit(self.next_target().ok_or(Refusal::NothingEligible)?, session).await?,
         };
         if let Some(entrant) = &self.entrant {
             entrant.is_at(target);
@@ -294,11 +315,11 @@ impl Context {
         if table.targets[target].signs().is_some()
             && !self.peeked.as_ref().is_some_and(|peeked| peeked.is_whole())
         {
-            return Err(Refusal::TooLarge);
+            return Err(Refusal::TooLarge.into());
         }
         let shown = table.targets[target].auth.as_ref().map(|auth| auth.badge.shown());
         if let Some(Shown::Nothing(_)) = shown.as_deref() {
-            return Err(Refusal::NothingEligible);
+            return Err(Refusal::NothingEligible.into());
         }
         let lane = &table.lanes[*lane];
         // The low bits of the position spread independently of the high ones, which chose the backend.
@@ -307,15 +328,10 @@ impl Context {
         if let Some(timeout) = lane.silence_timeout {
             peer.options.read_timeout = Some(timeout);
         }
-        let budget = self.budgeted.then(|| lane.retry.budget.clone());
-        if let Some(budget) = &budget {
-            budget.enter();
-        }
         if let Some(peeked) = &mut self.peeked {
             peeked.rewind();
         }
-        let meter = lane.meter(target).clone();
-        meter.enter();
+        let meter = lane.meter(target).under_way();
         // A wait for a place is not the backend's time.
         let started = if self.attempts == 0 && pass.is_none() { self.started } else { Instant::now() };
         self.tried[self.attempts] = target;
@@ -325,7 +341,7 @@ impl Context {
             meter,
             shown,
             _pass: pass,
-            budget,
+            _leave: self.leave.take(),
             started,
             failed: false,
             first_byte: None,
@@ -334,15 +350,18 @@ impl Context {
     }
 
     /// A place at this backend, or at the best other one that has one free; else the next that is free at this one.
+    ///
+    /// # Errors
+    /// When too many wait for one, or it takes too long, or the client leaves.
     pub(super) async fn admit(
         &self,
         target: usize,
-        head: &RequestHeader,
-    ) -> Result<(usize, Option<Pass>), Refusal> {
-        let Some((table, lane)) = &self.found else { return Err(Refusal::NothingEligible) };
+        session: &mut Session,
+    ) -> Result<(usize, Option<Pass>), Unserved> {
+        let Some((table, lane)) = &self.found else { return Err(Refusal::NothingEligible.into()) };
         let lane = &table.lanes[*lane];
         let Some((limit, gate)) = &table.targets[target].limit else { return Ok((target, None)) };
-        if let Some(pass) = gate.enter(limit) {
+        if let Some(pass) = gate.enter() {
             return Ok((target, Some(pass)));
         }
         let others = lane.division.failover().iter().copied().filter(|other| {
@@ -352,16 +371,19 @@ impl Context {
                 && table.targets[*other].addresses() > 0
         });
         for other in others {
-            let Some((limit, gate)) = &table.targets[other].limit else { return Ok((other, None)) };
-            if let Some(pass) = gate.enter(limit) {
+            let Some((_, gate)) = &table.targets[other].limit else { return Ok((other, None)) };
+            if let Some(pass) = gate.enter() {
                 return Ok((other, Some(pass)));
             }
         }
         // Counted as under way, so that a draining process waits for it.
-        lane.refused.enter();
-        let pass = gate.wait(limit, priority(head).unwrap_or(lane.priority)).await;
-        lane.refused.leave();
-        Ok((target, Some(pass.ok_or(Refusal::Overloaded)?)))
+        let _under_way = lane.refused.under_way();
+        let priority = priority(session.req_header()).unwrap_or(lane.priority);
+        tokio::select! {
+            biased;
+            pass = gate.wait(limit, priority) => Ok((target, Some(pass.ok_or(Refusal::Overloaded)?))),
+            left = client_left(session) => Err(Unserved::ClientLeft(left)),
+        }
     }
 
     /// Whether the request may be sent again though a backend may have begun to work on it, and there is all to send.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use pingora_core::{
     Error, ErrorSource, ErrorType, Result, RetryType, modules::http::HttpModules, upstreams::peer::HttpPeer,
 };
@@ -14,7 +14,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::{
     answers::{self, Connection, Refusal},
-    context::Context,
+    context::{Context, Unserved},
     forwarded::{self, Origin},
     grpc,
     hedge::{self, Pair},
@@ -79,7 +79,8 @@ impl ProxyHttp for Handler {
             Ok(()) if ctx.next_target().is_some() => match ctx.seat(session).await {
                 Ok(None) => return Ok(false),
                 Ok(Some(seat)) => return self.race(session, ctx, seat).await,
-                Err(refusal) => (refusal, None),
+                Err(Unserved::Refused(refusal)) => (refusal, None),
+                Err(Unserved::ClientLeft(left)) => return Err(left),
             },
             Ok(()) => (Refusal::NothingEligible, None),
             Err(refused) => refused,
@@ -92,9 +93,12 @@ impl ProxyHttp for Handler {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        ctx.begin_attempt(session.req_header()).await.map_err(|refusal| {
-            ctx.refusal = Some(refusal);
-            Error::new(ErrorType::HTTPStatus(refusal.status()))
+        ctx.begin_attempt(session).await.map_err(|unserved| match unserved {
+            Unserved::Refused(refusal) => {
+                ctx.refusal = Some(refusal);
+                Error::new(ErrorType::HTTPStatus(refusal.status()))
+            }
+            Unserved::ClientLeft(left) => left,
         })
     }
 
@@ -124,6 +128,9 @@ impl ProxyHttp for Handler {
             && request.headers.contains_key(header::CONTENT_LENGTH)
         {
             request.insert_header(header::CONTENT_LENGTH, len)?;
+        }
+        if request.method == Method::POST && ctx.guest.as_ref().is_some_and(|guest| guest.is_metered()) {
+            request.remove_header(&header::ACCEPT_ENCODING);
         }
         ctx.rename_model(request)?;
         ctx.pass_span(request)?;
@@ -314,6 +321,8 @@ impl ProxyHttp for Handler {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Context) {
+        // What came behind the request ends the connection now.
+        session.set_pipelining_enabled(false);
         if ctx.handed_over {
             return;
         }

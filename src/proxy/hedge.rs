@@ -29,8 +29,7 @@ use tokio::{
 };
 
 use super::{
-    answers::Refusal,
-    context::Context,
+    context::{Context, Unserved},
     gate::Pass,
     grpc,
     handler::Handler,
@@ -149,8 +148,8 @@ impl Context {
     /// A place for the request at a backend, if it is one that may be sent to a second one should that be late; `None` if it is not.
     ///
     /// # Errors
-    /// When all backends have as much as they may have.
-    pub(super) async fn seat(&self, session: &mut Session) -> std::result::Result<Option<Seat>, Refusal> {
+    /// When all backends have as much as they may have, or the client leaves while it waits.
+    pub(super) async fn seat(&self, session: &mut Session) -> std::result::Result<Option<Seat>, Unserved> {
         let Some((table, lane)) = &self.found else { return Ok(None) };
         let lane = &table.lanes[*lane];
         let Some(hedge) = &lane.hedge else { return Ok(None) };
@@ -160,7 +159,7 @@ impl Context {
         hedge.earn();
         let Some(target) = self.next_target() else { return Ok(None) };
         let Some(after) = hedge.after(lane.meter(target)) else { return Ok(None) };
-        let (target, pass) = self.admit(target, session.req_header()).await?;
+        let (target, pass) = self.admit(target, session).await?;
         let after = hedge.after(lane.meter(target)).unwrap_or(after);
         Ok(Some(Seat { target, pass, after }))
     }
@@ -272,22 +271,6 @@ fn is_good(head: &ResponseHeader) -> bool {
     !head.status.is_server_error() && head.status != http::StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Counts a request as under way, so that a draining process waits until all of its answer is written.
-struct UnderWay(Arc<Meter>);
-
-impl UnderWay {
-    fn new(meter: &Arc<Meter>) -> UnderWay {
-        meter.enter();
-        UnderWay(meter.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
 impl Handler {
     /// Sends the request to a backend, to a second one if that is late, and passes on what answers first. `false` if it was not sent.
     ///
@@ -296,7 +279,8 @@ impl Handler {
     pub(super) async fn race(&self, session: &mut Session, ctx: &mut Context, seat: Seat) -> Result<bool> {
         let Some((table, lane)) = ctx.found.clone() else { return Ok(false) };
         let lane = &table.lanes[lane];
-        let _under_way = UnderWay::new(&table.unmatched);
+        // A draining process waits until all of its answer is written.
+        let _under_way = table.unmatched.under_way();
         let race = Arc::new(Race {
             at: [AtomicUsize::new(seat.target), AtomicUsize::new(NOWHERE)],
             ended: Default::default(),
@@ -318,8 +302,9 @@ impl Handler {
                     second = self.second(session, ctx, &table, lane, &race)?;
                 }
                 left = session.downstream_session.read_body_or_idle(true) => {
-                    if let Some((_, at)) = second {
+                    if let Some((second, at)) = second {
                         at.hedges.add(HedgeOutcome::Lost);
+                        drop(second);
                     }
                     first.abandon().await;
                     return Err(left.err().unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed)).into_down());
@@ -341,6 +326,7 @@ impl Handler {
                     HedgeOutcome::Lost
                 });
                 note_failure(&second, at);
+                drop(second);
                 first
             }
             Some((second, at)) => {
@@ -351,6 +337,8 @@ impl Handler {
                     at.first_byte.record(started.elapsed());
                 }
                 note_failure(&first, at);
+                // Now, not when the answer has ended: nobody asks for what it would say, and it holds a place at its backend.
+                drop(first);
                 second
             }
         };
@@ -400,7 +388,7 @@ impl Handler {
         others
             .filter_map(|target| match &table.targets[target].limit {
                 None => Some((target, None)),
-                Some((limit, gate)) => gate.enter(limit).map(|pass| (target, Some(pass))),
+                Some((_, gate)) => gate.enter().map(|pass| (target, Some(pass))),
             })
             .next()
     }

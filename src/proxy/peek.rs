@@ -3,7 +3,7 @@
 //! A [`Scanner`] is fed a JSON body piece by piece, looks at each byte once, and knows at the end where the value of the key
 //! `model` of the outermost object is. It keeps no more than that value. It answers as `serde_json` does: of a key that is there
 //! twice the last one counts, a key may be written with escapes, what is no string is no model, and what is no JSON has none. A
-//! backend that took the first of two would be asked for another model than it was chosen for: put both in line.
+//! backend may take the first of two, or `MODEL` for the same key: where that would matter, a body that has more than one is told.
 
 use std::ops::Range;
 
@@ -12,9 +12,12 @@ use crate::model::route::MODEL_LEN_MAX;
 /// Deepest nesting that is followed, as in `serde_json`: deeper bodies have no model.
 const DEPTH_MAX: u32 = 127;
 
+/// The key whose value is the model.
+const MODEL: &[u8] = b"model";
+
 /// Keys of the outermost object that are looked for, and what their values are. The longest one is how much of a key is kept.
 const KEYS: [(&[u8], Wanted); 5] = [
-    (b"model", Wanted::Model),
+    (MODEL, Wanted::Model),
     (b"user", Wanted::User),
     (b"messages", Wanted::Prompt),
     (b"prompt", Wanted::Prompt),
@@ -52,6 +55,9 @@ pub struct Marks {
     pub user: Option<Range<usize>>,
     /// Where the prompt begins: the value of `messages`, `prompt` or `input`.
     pub prompt: Option<usize>,
+    /// How often it names a model, with a key in upper or lower case: servers differ in which of several counts (Go's
+    /// `encoding/json` ignores the case of keys).
+    pub models: u32,
 }
 
 /// Where in the grammar of JSON (RFC 8259) the next byte is.
@@ -367,6 +373,7 @@ impl Scanner {
         match self.keep {
             Keep::Nothing => {}
             Keep::Key => {
+                self.marks.models += u32::from(whole && self.text.eq_ignore_ascii_case(MODEL));
                 let known = KEYS.iter().find(|(key, _)| whole && self.text == *key);
                 self.wanted = known.map_or(Wanted::Nothing, |(_, wanted)| *wanted);
             }

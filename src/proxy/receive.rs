@@ -67,7 +67,9 @@ impl Context {
         let Some(guest) = &self.guest else { return Ok(()) };
         let named = session.req_header().headers.get_all(&table.common.model_header);
         let in_body = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
-        let hidden = (has_body && in_body.is_none()) || named.iter().any(|name| name.to_str().is_err());
+        let hidden = (has_body && in_body.is_none())
+            || self.peeked.as_ref().is_some_and(|peeked| peeked.is_ambiguous())
+            || named.iter().any(|name| name.to_str().is_err());
         let named = named.iter().filter_map(|name| name.to_str().ok());
         let models = named.chain(in_body.map(|model| &*model.name));
         guest.admit(&table.lanes[lane].id, models, hidden)

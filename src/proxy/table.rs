@@ -26,11 +26,12 @@ use super::{
 };
 use crate::{
     model::{
-        Affinity, AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, Endpoint, HedgeSpec, LimitSpec,
-        ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route, RouteId, RoutingTable, Timestamp, Trust,
+        Affinity, AuthSpec, AwsSigV4, Backend, BackendId, ClientCredentials, ClientLimits, Endpoint,
+        HedgeSpec, LimitSpec, ModelPattern, Priority, Protocol, RetryOn, RetrySpec, Route, RouteId,
+        RoutingTable, Timestamp, Trust,
     },
     signals::{
-        budget::RetryBudget,
+        budget::{Leave, RetryBudget},
         credentials::{Badge, CredentialBoard},
         hedges::HedgeBudget,
         ledger::{ModelLedger, OTHER_MODELS},
@@ -255,9 +256,9 @@ impl Lane {
         self.meter(target).is_paused()
     }
 
-    /// Whether the budget has room for another attempt.
-    pub fn may_retry(&self) -> bool {
-        self.retry.budget.allows(self.meters.iter().flatten().map(|meter| meter.in_flight()).sum())
+    /// Leave for another attempt, if the budget has room for it.
+    pub fn grant_retry(&self) -> Option<Leave> {
+        self.retry.budget.grant(self.meters.iter().flatten().map(|meter| meter.in_flight()).sum())
     }
 }
 
@@ -283,6 +284,8 @@ pub struct Common {
     pub expose_routing: bool,
     /// Longest body that is read to find the model of a request, in bytes.
     pub body_peek_max: usize,
+    /// Longest time for which nothing of such a body comes.
+    pub silence_timeout: Duration,
     /// Header in which a client may name the model.
     pub model_header: HeaderName,
     /// Whose word is taken for whom a request is.
@@ -304,6 +307,7 @@ impl Default for Common {
         Common {
             expose_routing: false,
             body_peek_max: 1 << 20,
+            silence_timeout: ClientLimits::default().silence_timeout,
             model_header: HeaderName::from_static("x-model"),
             trust: Trust::default(),
             tracer: None,
@@ -402,7 +406,11 @@ fn target(
         id_header: header(backend.id.as_str()),
         authority: header(&backend.endpoint.authority()),
         tally: backend.load.orca.then(|| meters.tally(&backend.id)),
-        limit: backend.limit.clone().map(|limit| (limit, gates.get(&backend.id))),
+        limit: backend.limit.clone().map(|limit| {
+            let gate = gates.get(&backend.id);
+            gate.resize(limit.max_in_flight);
+            (limit, gate)
+        }),
         strips_credentials: match backend.client_credentials {
             Some(ClientCredentials::Pass) => false,
             Some(ClientCredentials::Strip) => true,

@@ -85,6 +85,12 @@ impl Guest {
         !self.tenant.models.is_empty()
     }
 
+    /// Whether what its requests take counts: tokens or dollars. It must not choose answers that cannot be read for them.
+    pub(super) fn is_metered(&self) -> bool {
+        let limits = &self.tenant.allowance;
+        limits.tokens_per_minute.is_some() || limits.usd_per_day.is_some() || limits.usd_per_month.is_some()
+    }
+
     /// Lets a request in, or says why not and how long that holds. `models` are all that it names, in its header and its body;
     /// `hidden` says that it may name one that was not read.
     ///

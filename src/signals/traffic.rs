@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    ops::Deref,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -259,15 +260,29 @@ pub struct Outcome {
     pub bytes_sent: u64,
 }
 
+/// A request is on its way until this is dropped, however its task ends.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Meter>);
+
+impl Deref for UnderWay {
+    type Target = Meter;
+
+    fn deref(&self) -> &Meter {
+        &self.0
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Meter {
     /// A request is on its way.
-    pub fn enter(&self) {
+    pub fn under_way(self: &Arc<Meter>) -> UnderWay {
         self.in_flight.fetch_add(1, Relaxed);
-    }
-
-    /// A request that had entered is no longer on its way.
-    pub fn leave(&self) {
-        self.in_flight.fetch_sub(1, Relaxed);
+        UnderWay(self.clone())
     }
 
     /// Requests under way.

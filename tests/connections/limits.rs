@@ -12,7 +12,7 @@ use super::{
     harness::{
         Backend, Client, Config, DEADLINE, Tradewind,
         client::{Exchange, connect},
-        eventually, http2, pause,
+        eventually, http2, pause, throughout,
     },
     turned_away,
 };
@@ -177,6 +177,27 @@ fn a_body_that_stops_coming_is_given_up() {
     let _ = stream.read_to_string(&mut all);
     assert!(!all.contains("200"), "{all}");
     eventually("the backend is left", || tradewind.fetch("/").status == 200);
+}
+
+/// A second request, and the blank line that old clients send behind a body.
+#[test]
+fn what_comes_behind_a_request_does_not_break_it_off() {
+    for behind in ["GET /next HTTP/1.1\r\nhost: a\r\n\r\n", "\r\n"] {
+        let (backend, push) = Backend::pausing("a");
+        let tradewind = Tradewind::start(&Config::new(&[(&backend, 1.0)]));
+        let mut stream = connect(tradewind.http).unwrap();
+        stream.write_all(b"POST /stream HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        eventually("the backend is asked", || backend.requests() == 1);
+        stream.write_all(behind.as_bytes()).unwrap();
+        let left = "tradewind_requests_in_flight{route=\"chat\",backend=\"a\"}";
+        throughout(Duration::from_millis(300), || assert_eq!(tradewind.metric(left), Some(1.0)));
+        push.send(()).unwrap();
+        let (status, body, _) = answer(stream.try_clone().unwrap());
+        assert_eq!((status, &*body), (200, "data: 1\n\ndata: 2\n\n"));
+        // What was asked for behind it was not asked for: the client sends it again.
+        assert_eq!(stream.read(&mut [0; 100]).unwrap_or(0), 0);
+        assert_eq!(backend.requests(), 1);
+    }
 }
 
 #[test]

@@ -16,6 +16,11 @@ const PREFACE: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
+
+/// Longest frame of DATA that may be nothing but padding, with the byte that says how much that is (RFC 9113, 6.1). What is content of
+/// it is not known from its head.
+const PADDING_MAX: usize = 256;
 
 /// Frames that carry nothing, which a client may send beyond those that requests and answers earn: so many at once, and so many a
 /// second. A client begins with three to ten, and pings now and then. At most one that opens a connection for every hundred
@@ -82,11 +87,16 @@ impl Pace {
                 break Some(Instant::now() + HELD);
             }
             self.have = 0;
-            self.skip =
-                usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2]);
+            self.skip = self.len();
             bytes += part;
         };
         Admitted { bytes, held_until }
+    }
+
+    /// Length of what follows the head.
+    fn len(&self) -> usize {
+        let [a, b, c, ..] = self.head.map(usize::from);
+        a << 16 | b << 8 | c
     }
 
     /// The client was sent so much.
@@ -99,10 +109,12 @@ impl Pace {
 
     /// Whether the frame of this head may be read now; it is paid for then.
     fn pay(&mut self) -> bool {
-        let [a, b, c, kind, flags, ..] = self.head;
+        let [.., kind, flags, _, _, _, _] = self.head;
+        let len = self.len();
+        let content = if flags & PADDED != 0 { len > PADDING_MAX } else { len > 0 };
         match kind {
             HEADERS => self.give(FREE_A_REQUEST),
-            DATA if flags & END_STREAM != 0 || (a, b, c) != (0, 0, 0) => {}
+            DATA if flags & END_STREAM != 0 || content => {}
             _ => {
                 if self.free == 0 {
                     self.wait_is_worth();
@@ -156,9 +168,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_that_carry_nothing_pass_at_a_pace() {
-        for nothing in
-            [frame(PING, 0, 8), frame(4, 0, 0), frame(DATA, 0, 0), frame(9, 0, 0), frame(0x42, 0, 3)]
-        {
+        for nothing in [
+            frame(PING, 0, 8),
+            frame(4, 0, 0),
+            frame(DATA, 0, 0),
+            frame(DATA, PADDED, 1),
+            frame(9, 0, 0),
+            frame(0x42, 0, 3),
+        ] {
             let mut pace = begun();
             let (frames, held) = until_held(&mut pace, &nothing, 5000);
             assert_eq!(frames, FREE as usize);
@@ -175,7 +192,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn requests_and_bodies_pass_in_any_number() {
-        for something in [frame(HEADERS, 5, 20), frame(DATA, 0, 1), frame(DATA, END_STREAM, 0)] {
+        for something in
+            [frame(HEADERS, 5, 20), frame(DATA, 0, 1), frame(DATA, PADDED, 300), frame(DATA, END_STREAM, 0)]
+        {
             assert_eq!(until_held(&mut begun(), &something, 50_000), (50_000, None));
         }
         let cancelled = [frame(HEADERS, 5, 20), frame(3, 0, 4)].concat();

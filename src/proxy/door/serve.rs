@@ -130,6 +130,9 @@ impl Server {
                 kept.apply_to_session(&mut session);
             }
             session.set_read_timeout(Some(patience.limits.silence_timeout));
+            // What a client sends behind its request does not break that off: the connection closes behind the answer. Where it comes
+            // together with the request, it always does.
+            session.set_pipelining_enabled(true);
             // Pingora parses what is there before it reads on: nothing is copied.
             session.set_pipelined_prefix(head);
             let Some(reused) = self.proxy.process_new_http(session, stop).await else { return };

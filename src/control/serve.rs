@@ -247,8 +247,10 @@ impl Running {
     /// Readiness goes down, nothing more is accepted, and requests under way finish within the configured time. Returns how
     /// many were cut off at its end.
     pub async fn drain(self) -> u64 {
-        let Running { control, front, mut work, sockets, handed_over, .. } = self;
+        let Running { control, front, mut work, sockets, bell, handed_over, .. } = self;
         control.start_draining();
+        // Or another successor would wait here for as long as streams last, in place of asking the one that serves now.
+        drop(bell);
         // Or connections would wait for somebody to accept them.
         drop(sockets);
         let deadline = control.active.load().settings.listen.drain_timeout;

@@ -167,6 +167,12 @@ pub fn signal(pid: u32, name: &str) {
     assert!(done.success(), "{kill}: {done}");
 }
 
+/// A process that is to take over.
+pub struct Successor {
+    child: Child,
+    pub log: Log,
+}
+
 impl Tradewind {
     /// Starts in a directory of its own and waits until it is ready.
     pub fn start(config: &Config) -> Tradewind {
@@ -205,7 +211,18 @@ impl Tradewind {
 
     /// Starts a process that takes over from this one, and waits until it serves. Gives the old one, which is no longer ours.
     pub fn upgrade(&mut self) -> Child {
-        let (mut child, log) = spawn_with(&self.dir, &self.env, &["--upgrade"]);
+        let successor = self.begin_upgrade();
+        self.finish_upgrade(successor)
+    }
+
+    /// Starts a process that takes over from this one.
+    pub fn begin_upgrade(&self) -> Successor {
+        let (child, log) = spawn_with(&self.dir, &self.env, &["--upgrade"]);
+        Successor { child, log }
+    }
+
+    /// Waits until a successor serves. Gives the old one, which is no longer ours.
+    pub fn finish_upgrade(&mut self, Successor { mut child, log }: Successor) -> Child {
         (self.http, self.admin) = until("the successor serves", || {
             let ended = child.try_wait().expect("its status can be asked for");
             assert!(ended.is_none(), "it ended with {ended:?}:\n{}\n{}", log.text(), self.log.text());

@@ -88,15 +88,18 @@ pub struct Tradewind {
 
 /// Everything that a process wrote to standard error so far.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<String>>, Arc<AtomicBool>);
+pub struct Log(Arc<Mutex<String>>, Arc<AtomicBool>, Arc<AtomicBool>);
 
 impl Log {
     fn follow(child: &mut Child) -> Log {
         let log = Log::default();
-        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let copy = log.clone();
         thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
+            while let Some(Ok(line)) = lines.next() {
+                while copy.2.load(SeqCst) {
+                    pause(Duration::from_millis(10));
+                }
                 let mut text = copy.0.lock().unwrap();
                 text.push_str(&line);
                 text.push('\n');
@@ -108,6 +111,11 @@ impl Log {
 
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
+    }
+
+    /// Leaves what comes in the pipe from now on.
+    fn stop_reading(&self) {
+        self.2.store(true, SeqCst);
     }
 
     /// Whether nothing more will come.
@@ -256,6 +264,11 @@ impl Tradewind {
 
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// As a collector of logs that hangs.
+    pub fn stop_reading_its_log(&self) {
+        self.log.stop_reading();
     }
 
     pub fn dir(&self) -> &Path {

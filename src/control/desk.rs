@@ -210,6 +210,8 @@ impl Control {
             journal_lost: self.scribe.lost(),
             state_write_seconds: self.scribe.writing().unwrap_or_default().as_secs_f64(),
             log_lost: logs::lost(),
+            turns: self.turns.load(Relaxed),
+            turning_seconds: Duration::from_micros(self.turning_micros.load(Relaxed)).as_secs_f64(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
             spent_usd: picture.as_ref().map(|p| p.spent_usd.clone()).unwrap_or_default(),
             saved_usd: picture.as_ref().map(|p| p.saved_usd.clone()).unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! The control loop: collect, decide, publish, journal. It may be late, wrong-footed or dead: traffic goes on with the last
 //! table.
 //!
-//! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
+//! Read in this order: [`serve`] (start-up and shutdown as a list), this file (a turn of the loop and what may be asked of it), `pace.rs` (when it turns),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
 //! remembers), `preview.rs` (what an override would do), `rehearsal.rs` (what a reload would do), `audit.rs` (who changed what), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor), `scribe.rs` (what is written to
@@ -14,6 +14,7 @@ mod brain;
 mod desk;
 pub mod handover;
 mod notices;
+mod pace;
 mod preview;
 mod rates;
 mod rehearsal;
@@ -134,6 +135,8 @@ pub struct Control {
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
     turns: AtomicU64,
+    /// Time that turns took in all, in microseconds.
+    turning_micros: AtomicU64,
     /// The revision of the price book that was written down last.
     saved_prices: AtomicU64,
     draining: AtomicBool,
@@ -164,6 +167,7 @@ impl Control {
 
     fn turn_with(&self, brain: &mut Brain, now: Timestamp) {
         self.busy.at("deciding");
+        let begun = Instant::now();
         let active = self.active.load();
         let expired = self.overrides.expire(now);
         if !expired.is_empty() {
@@ -212,6 +216,8 @@ impl Control {
         if self.shown.swap(shown, Relaxed) != shown {
             self.revision.send_modify(|revision| *revision += 1);
         }
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.turning_micros.fetch_add(took, Relaxed);
     }
 
     /// What makes spans by these settings: the one that does already, or a new one.

@@ -31,6 +31,7 @@ use super::{
     handover::{self, LOCK, Other, Predecessor},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
+    pace,
     reload::Seen,
     scribe::Scribe,
     vigil::{self, Busy},
@@ -75,9 +76,6 @@ const ADMIN: &str = "admin.listen";
 
 /// How often the configuration file and secrets are looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Turns that signals wake the loop for are at least this far apart, so that a flapping name does not make it spin.
-const WAKE_SPACING: Duration = Duration::from_millis(20);
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -220,8 +218,8 @@ impl Work {
         let admin = admin.map(|(_, socket)| socket.try_clone()).transpose().map_err(StartError::Front)?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = vec![
-            ("the control loop", tokio::spawn(turns(control.clone(), stopped.clone()))),
-            ("what wakes the control loop", tokio::spawn(wakes(control.clone(), stopped.clone()))),
+            ("the control loop", tokio::spawn(pace::turns(control.clone(), stopped.clone()))),
+            ("what wakes the control loop", tokio::spawn(pace::wakes(control.clone(), stopped.clone()))),
             ("what watches the control loop", tokio::spawn(vigil::watch(control.clone(), stopped.clone()))),
             ("sending metrics", tokio::spawn(measures(control.clone(), stopped.clone()))),
             ("the admin API", tokio::spawn(serve_admin(control.clone(), admin, local, stopped.clone()))),
@@ -518,6 +516,7 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
         config_error: ArcSwapOption::empty(),
         reload_failures: Default::default(),
         turns: Default::default(),
+        turning_micros: Default::default(),
         saved_prices: Default::default(),
         draining: AtomicBool::new(false),
         trends: Mutex::new(board::remembered(&journal, now)),
@@ -553,40 +552,6 @@ fn read_blob(blobs: &dyn Blobs, name: &str) -> Option<String> {
             tracing::warn!("{error}");
             None
         }
-    }
-}
-
-/// The loop: a turn every tick, and at once when woken.
-async fn turns(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
-    loop {
-        let tick = control.active.load().settings.tick;
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(tick) => {}
-            () = control.wake.notified() => {}
-        }
-        let turning = control.clone();
-        let turned = tokio::task::spawn_blocking(move || turning.turn(Timestamp::now())).await;
-        if let Err(error) = turned {
-            tracing::error!(%error, "a decision failed; traffic goes on as before, and it is tried again");
-        }
-        tokio::time::sleep(WAKE_SPACING).await;
-    }
-}
-
-/// Wakes the loop when a backend's health or addresses change.
-async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
-    let mut health = control.signals.probes.changes();
-    let mut names = control.signals.resolver.changes();
-    let mut credentials = control.signals.credentials.changes();
-    loop {
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            changed = health.changed() => if changed.is_err() { return },
-            changed = names.changed() => if changed.is_err() { return },
-            changed = credentials.changed() => if changed.is_err() { return },
-        }
-        control.wake.notify_one();
     }
 }
 

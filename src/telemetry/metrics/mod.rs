@@ -82,6 +82,10 @@ pub struct View {
     pub state_write_seconds: f64,
     /// Lines of the log that could not be written.
     pub log_lost: u64,
+    /// Turns of the control loop.
+    pub turns: u64,
+    /// Seconds that they took in all.
+    pub turning_seconds: f64,
     /// Seconds since the last decision.
     pub decision_age_seconds: f64,
     /// Marginal dollars of what was served.
@@ -670,6 +674,11 @@ impl View {
         let help = "Lines of the log that were lost because standard error did not take them in time";
         family(sink, "tradewind_log_lines_lost", help, MetricType::Counter)?
             .counter(vec![], self.log_lost)?;
+        let help = "Turns of the control loop, of which each decides about every route";
+        family(sink, "tradewind_turns", help, MetricType::Counter)?.counter(vec![], self.turns)?;
+        let help = "Time that the turns of the control loop took in all";
+        family(sink, "tradewind_turns_seconds", help, MetricType::Counter)?
+            .counter_f64(vec![], self.turning_seconds)?;
         let help = "Time since the last decision; grows when the control loop is stuck";
         family(sink, "tradewind_decision_age_seconds", help, MetricType::Gauge)?
             .gauge(vec![], self.decision_age_seconds)

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tradewind::cli::Cli;
+use tradewind::{cli::Cli, telemetry::logs};
 
 /// A request makes some hundred small allocations, most of them in Pingora; this allocator halves what they cost (see
 /// `benches/proxy/README.md`).
@@ -25,5 +25,6 @@ fn main() -> ExitCode {
     };
     let code = runtime.block_on(cli.run());
     runtime.shutdown_timeout(STRAGGLERS_WAIT);
+    logs::flush();
     code
 }

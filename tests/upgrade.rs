@@ -91,6 +91,39 @@ fn a_stream_goes_on_in_the_old_process_which_ends_after_it() {
 }
 
 #[test]
+fn a_second_successor_takes_over_from_the_first_while_a_stream_goes_on_in_the_oldest() {
+    let (backend, push) = Backend::pausing("a");
+    let config = Config::new(&[(&backend, 1.0)]).replace("\"300ms\"", "\"10s\"");
+    let mut tradewind = Tradewind::start(&config);
+    let to = tradewind.http;
+    let mut stream = Exchange::begin(to, "GET", "/stream", &[], b"").unwrap();
+    assert_eq!(stream.piece().unwrap().unwrap(), b"data: 1\n\n");
+    // The first successor waits for a probe, so the second one asks while the oldest still hands over.
+    backend.set_probe_delay(Duration::from_secs(2));
+    let first = tradewind.begin_upgrade();
+    eventually("the first one asks", || tradewind.log().contains("a successor asks for everything"));
+    let second = tradewind.begin_upgrade();
+    let asked = "the running process is asked for its sockets and its state";
+    eventually("the second one asks", || second.log.text().contains(asked));
+    backend.set_probe_delay(Duration::ZERO);
+    let mut oldest = tradewind.finish_upgrade(first);
+    let mut first = tradewind.finish_upgrade(second);
+    assert_eq!((tradewind.http, tradewind.fetch("/").text()), (to, "a".into()));
+    let status = until("the first successor ends", || first.try_wait().unwrap());
+    assert!(status.success());
+    assert!(oldest.try_wait().unwrap().is_none(), "it has a stream");
+    // Nor does the stream keep those that follow.
+    let mut second = tradewind.upgrade();
+    let status = until("the second successor ends", || second.try_wait().unwrap());
+    assert!(status.success());
+    push.send(()).unwrap();
+    assert_eq!(stream.rest().unwrap(), b"data: 2\n\n");
+    let status = until("the oldest ends", || oldest.try_wait().unwrap());
+    assert!(status.success());
+    assert_eq!(tradewind.fetch("/").text(), "a");
+}
+
+#[test]
 fn the_old_process_goes_on_when_the_new_one_cannot_start() {
     let backend = Backend::named("a");
     let config = Config::new(&[(&backend, 1.0)]);

@@ -4,21 +4,33 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
 
 use super::Failure;
 use crate::{
     admin::Desk,
-    config,
+    config::{self, Settings},
     control::{
         Control,
         handover::{self, Predecessor},
-        serve,
+        serve::{self, Running},
     },
     telemetry::logs,
 };
+
+/// A start-up that takes longer is said: a disk or a predecessor keeps it waiting.
+const START_TIME: Duration = Duration::from_secs(15);
+
+/// How long a start-up that is given up may take to let go of what it has.
+const GIVE_UP_WAIT: Duration = Duration::from_millis(500);
 
 /// Options of `tradewind run`.
 #[derive(Debug, clap::Args)]
@@ -47,10 +59,10 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let mut interrupt = handler(SignalKind::interrupt())?;
     let mut hang_up = handler(SignalKind::hangup())?;
 
-    let predecessor = if args.upgrade { Some(predecessor(&loaded.settings.state_dir).await?) } else { None };
-    let mut running = serve::start(loaded.settings, Some(args.config), predecessor)
-        .await
-        .map_err(|error| Failure::Input(error.to_string()))?;
+    let mut running = match start(loaded.settings, args, [&mut terminate, &mut interrupt]).await? {
+        Some(running) => running,
+        None => return Ok(()),
+    };
     handover::tell_service_manager();
     let shown = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |a| a.to_string());
     let (http, https, admin) = (shown(running.http), shown(running.https), running.admin_shown());
@@ -87,6 +99,51 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Starts serving, on a thread that may wait for a disk. `None` if a signal says to end before that.
+async fn start(
+    settings: Settings,
+    args: Args,
+    [terminate, interrupt]: [&mut Signal; 2],
+) -> Result<Option<Running>, Failure> {
+    let (give_up, given_up) = oneshot::channel::<()>();
+    let starting = async move {
+        let predecessor = if args.upgrade { Some(predecessor(&settings.state_dir).await?) } else { None };
+        let started = serve::start(settings, Some(args.config), predecessor).await;
+        started.map_err(|error| Failure::Input(error.to_string()))
+    };
+    let runtime = Handle::current();
+    let mut starting = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                started = starting => started.map(Some),
+                _ = given_up => Ok(None),
+            }
+        })
+    });
+    let slow = tokio::time::sleep(START_TIME);
+    tokio::pin!(slow);
+    loop {
+        tokio::select! {
+            started = &mut starting => {
+                let failed = |error| Failure::Input(format!("start-up failed: {error}"));
+                return started.map_err(failed).flatten();
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = &mut slow, if !slow.is_elapsed() => tracing::warn!(
+                "start-up has not ended after {} s: it waits for a disk (state.dir, certificates), or for the process that \
+                 it takes over from",
+                START_TIME.as_secs()
+            ),
+        }
+    }
+    tracing::warn!("told to end before it served: start-up is given up");
+    drop(give_up);
+    // What hangs is left behind.
+    let _ = timeout(GIVE_UP_WAIT, starting).await;
+    Ok(None)
+}
+
 async fn predecessor(state_dir: &Path) -> Result<Predecessor, Failure> {
     Predecessor::at(state_dir).await.map_err(|error| {
         let dir = state_dir.display();
@@ -96,7 +153,7 @@ async fn predecessor(state_dir: &Path) -> Result<Predecessor, Failure> {
     })
 }
 
-fn handler(kind: SignalKind) -> Result<tokio::signal::unix::Signal, Failure> {
+fn handler(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::Input(format!("cannot handle signals: {error}")))
 }
 

@@ -1,9 +1,12 @@
 //! Other files that a configuration names. Errors say what is wrong with the file; the caller says which and where.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{ErrorKind, Read},
     path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use rustls::{
@@ -22,6 +25,9 @@ use crate::model::{Digest, KeyPair, Timestamp};
 
 /// Largest certificate or key file: the bundle of every public root is a quarter of this.
 const PEM_LEN_MAX: u64 = 1 << 20;
+
+/// A file that takes longer to open is on a mount that hangs.
+const OPEN_TIME: Duration = Duration::from_secs(2);
 
 /// Largest secret: HTTP servers take no longer header.
 const SECRET_LEN_MAX: u64 = 8 << 10;
@@ -45,6 +51,23 @@ pub(super) fn open(path: &Path) -> Result<File, String> {
         Ok(metadata) if metadata.is_dir() => Err("it is a directory".into()),
         Ok(_) => Ok(file),
         Err(error) => Err(in_words(&error)),
+    }
+}
+
+/// Whether a file that is read later can be opened; `None` if that is not known in time, as on a mount whose server is gone.
+pub(super) fn can_be_opened(path: &Path) -> Option<Result<(), String>> {
+    let (tried, outcome) = mpsc::channel();
+    let path = path.to_owned();
+    let attempt = move || {
+        // A pipe would be waited for until somebody writes to it.
+        let special = fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let opened = if special { Err("it is no regular file".into()) } else { open(&path).map(drop) };
+        // Who asked may have waited long enough.
+        let _ = tried.send(opened);
+    };
+    match thread::Builder::new().name("tradewind-open".into()).spawn(attempt) {
+        Ok(_) => outcome.recv_timeout(OPEN_TIME).ok(),
+        Err(error) => Some(Err(in_words(&error))),
     }
 }
 

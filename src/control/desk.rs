@@ -22,7 +22,7 @@ use crate::{
     policy::{explain, shadow, turning},
     signals::{notices::NewNotice, prices::PriceReport},
     store::{EntryKind, JournalEntry, JournalQuery, StoreError},
-    telemetry::metrics,
+    telemetry::{logs, metrics},
 };
 
 impl Desk for Control {
@@ -52,11 +52,7 @@ impl Desk for Control {
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             config_generation: self.active.load().generation,
             config_error: self.config_error.load().as_deref().cloned(),
-            decision_age_seconds: picture
-                .as_ref()
-                .map_or(self.started, |picture| picture.taken)
-                .elapsed()
-                .as_secs_f64(),
+            decision_age_seconds: self.decision_age().as_secs_f64(),
             draining: self.draining.load(Relaxed),
             warnings: self.warnings(),
             routes,
@@ -212,6 +208,10 @@ impl Control {
             exports: active.settings.otlp.as_ref().map(|_| self.exports.clone()),
             reload_failing: self.config_error.load().is_some(),
             journal_lost: self.scribe.lost(),
+            state_write_seconds: self.scribe.writing().unwrap_or_default().as_secs_f64(),
+            log_lost: logs::lost(),
+            turns: self.turns.load(Relaxed),
+            turning_seconds: Duration::from_micros(self.turning_micros.load(Relaxed)).as_secs_f64(),
             decision_age_seconds: picture.as_ref().map_or(f64::NAN, |p| p.taken.elapsed().as_secs_f64()),
             spent_usd: picture.as_ref().map(|p| p.spent_usd.clone()).unwrap_or_default(),
             saved_usd: picture.as_ref().map(|p| p.saved_usd.clone()).unwrap_or_default(),
@@ -383,7 +383,7 @@ impl Control {
 
     /// Signals that are at fault, one sentence each.
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = self.stuck_loop().into_iter().chain(self.stuck_disk()).collect();
         for feed in lock(&self.signals.book).faults() {
             if let Some(fault) = feed.fault {
                 warnings.push(format!("what {} does not say now keeps its last price: {fault}", feed.source));

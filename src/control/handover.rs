@@ -4,6 +4,9 @@
 //! The two say, in this order: here are the sockets and the lock (predecessor); `take` (successor: the state is to be mine);
 //! `yours` (predecessor: all is written, and I write no more); `serving` (successor). When one of them ends before that, the
 //! predecessor goes on as if nothing had been.
+//!
+//! Who has handed over, or is told to end, listens for successors no more: one that has asked meanwhile is let go unanswered,
+//! and asks the process that has the directory then.
 
 use std::{
     collections::HashMap,
@@ -105,16 +108,28 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// Asks the process that has this state directory for what it listens on.
+    /// Asks the process that has this state directory for what it listens on. While that one hands over to another successor,
+    /// this one waits its turn, and asks whoever has the directory then.
     ///
     /// # Errors
     /// When there is none, or it says something else.
     pub async fn at(state_dir: &Path) -> io::Result<Predecessor> {
-        let stream = UnixStream::connect(state_dir.join(SOCKET)).await?;
-        let given = timeout(ANSWER_WAIT, receive(&stream))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(Predecessor { other: Other(stream), given })
+        let asking = async {
+            loop {
+                let stream = UnixStream::connect(state_dir.join(SOCKET)).await?;
+                tracing::info!("the running process is asked for its sockets and its state");
+                match receive(&stream).await {
+                    Ok(given) => return Ok(Predecessor { other: Other(stream), given }),
+                    Err(error) if has_left(&error) => {
+                        tracing::info!(
+                            "it has handed over to another one meanwhile, which is asked in its place"
+                        );
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        timeout(ANSWER_WAIT, asking).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// What it listens on for `key`, if that is `address`.
@@ -137,6 +152,11 @@ impl Predecessor {
     pub(super) async fn serving(mut self) -> io::Result<()> {
         self.other.say("serving").await
     }
+}
+
+/// Whether a process has closed the socket at which it was asked, before it said anything.
+fn has_left(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 async fn receive(stream: &UnixStream) -> io::Result<HashMap<String, OwnedFd>> {
@@ -163,6 +183,9 @@ async fn receive(stream: &UnixStream) -> io::Result<HashMap<String, OwnedFd>> {
             Err(error) => return Err(error),
         }
     };
+    if len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let text = String::from_utf8_lossy(&text[..len]);
     let mut words = text.split_whitespace();
     if words.next() != Some(GREETING) {

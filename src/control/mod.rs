@@ -1,11 +1,11 @@
 //! The control loop: collect, decide, publish, journal. It may be late, wrong-footed or dead: traffic goes on with the last
 //! table.
 //!
-//! Read in this order: [`serve`] (start-up and shutdown as a list), this file (the loop and what may be asked of it),
+//! Read in this order: [`serve`] (start-up and shutdown as a list), this file (a turn of the loop and what may be asked of it), `pace.rs` (when it turns),
 //! `brain.rs` (one turn), `rules.rs` (what operators' rules say in it), `accounts.rs` (what it came to), `rates.rs` (what a request costs from then on), `shadow.rs` (what other policies
 //! would do), `desk.rs` (what operators ask), `board.rs` (what the dashboard shows) with `trends.rs` and `savings.rs` (what it
-//! remembers), `preview.rs` (what an override would do), `rehearsal.rs` (what a reload would do), `audit.rs` (who changed what), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor) and `scribe.rs` (what is written to
-//! disk).
+//! remembers), `preview.rs` (what an override would do), `rehearsal.rs` (what a reload would do), `audit.rs` (who changed what), `notices.rs` (what is told about nodes), `reload.rs`, `handover.rs` (to a successor), `scribe.rs` (what is written to
+//! disk) and `vigil.rs` (what is said when something does not end).
 
 mod accounts;
 mod audit;
@@ -14,6 +14,7 @@ mod brain;
 mod desk;
 pub mod handover;
 mod notices;
+mod pace;
 mod preview;
 mod rates;
 mod rehearsal;
@@ -24,6 +25,7 @@ mod scribe;
 pub mod serve;
 mod shadow;
 mod trends;
+mod vigil;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -62,6 +64,7 @@ use notices::Intake;
 use reload::{Feed, Seen};
 use scribe::{Note, Scribe};
 use trends::Trends;
+use vigil::Busy;
 
 /// Blob in which the policy's state outlives a restart.
 const MEMORY_BLOB: &str = "policy.json";
@@ -119,6 +122,8 @@ pub struct Control {
     admin_certificate: Option<Arc<Certificate>>,
     scribe: Scribe,
     brain: Mutex<Brain>,
+    /// What the holder of the brain does with it.
+    busy: Busy,
     picture: ArcSwapOption<Picture>,
     published: Mutex<RoutingTable>,
     told: Mutex<Told>,
@@ -132,6 +137,8 @@ pub struct Control {
     config_error: ArcSwapOption<String>,
     reload_failures: AtomicU64,
     turns: AtomicU64,
+    /// Time that turns took in all, in microseconds.
+    turning_micros: AtomicU64,
     /// The revision of the price book that was written down last.
     saved_prices: AtomicU64,
     draining: AtomicBool,
@@ -157,9 +164,12 @@ impl Control {
     /// One turn of the loop. Also called right after what must take effect at once, such as a new override.
     fn turn(&self, now: Timestamp) {
         self.turn_with(&mut lock(&self.brain), now);
+        self.busy.done();
     }
 
     fn turn_with(&self, brain: &mut Brain, now: Timestamp) {
+        self.busy.at("deciding");
+        let begun = Instant::now();
         let active = self.active.load();
         let expired = self.overrides.expire(now);
         if !expired.is_empty() {
@@ -176,6 +186,7 @@ impl Control {
             self.name_decisions(&mut turn.table);
         }
 
+        self.busy.at("publishing what it has decided");
         let mut published = lock(&self.published);
         if *published != turn.table {
             let common = common(&active.settings, &self.signals, self.access.clone(), tracer);
@@ -184,6 +195,7 @@ impl Control {
         }
         drop(published);
 
+        self.busy.at("noting what has changed");
         let moved = self.tell(&turn.routes, now);
         let due = self.turns.fetch_add(1, Relaxed).is_multiple_of(SAVE_EVERY);
         if moved || due {
@@ -206,6 +218,8 @@ impl Control {
         if self.shown.swap(shown, Relaxed) != shown {
             self.revision.send_modify(|revision| *revision += 1);
         }
+        let took = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.turning_micros.fetch_add(took, Relaxed);
     }
 
     /// What makes spans by these settings: the one that does already, or a new one.

@@ -166,13 +166,17 @@ impl Control {
     /// settings. No decision is made in between, so that none sees backends of one configuration and signals of the other;
     /// the request path goes on as before.
     fn take_up(&self, settings: Settings, generation: u64) {
-        let mut brain = lock(&self.brain);
-        self.follow_prices(&settings);
-        Handle::current().block_on(self.first_signals(&settings, NEW_SIGNALS_WAIT));
-        self.tokens.store(Arc::new(settings.admin.tokens.clone()));
         self.renew_admin_certificate(&settings);
+        let mut brain = lock(&self.brain);
+        self.busy.at("waiting for what a reload has brought");
+        self.follow_prices(&settings);
+        Handle::current().block_on(async {
+            tokio::join!(self.first_signals(&settings, NEW_SIGNALS_WAIT), self.first_prices(NEW_SIGNALS_WAIT))
+        });
+        self.tokens.store(Arc::new(settings.admin.tokens.clone()));
         self.active.store(Arc::new(Active { settings, generation }));
         self.turn_with(&mut brain, Timestamp::now());
+        self.busy.done();
     }
 
     /// Follows the names and probes of these backends, and waits for the first news of those that are new: at most `limit` for
@@ -206,21 +210,20 @@ impl Control {
             old.stop.send_replace(true);
         }
         let now = Timestamp::now();
-        let mut source = PriceFeed::new(&wanted, &settings.backends, self.signals.book.clone(), now);
-        source.load_now(now);
+        let source = PriceFeed::new(&wanted, &settings.backends, self.signals.book.clone(), now);
         let silent = source.silent();
         let (stop, stopped) = watch::channel(false);
         let task = Handle::current().spawn(source.run(stopped));
         *feed = Some(Feed { settings: wanted, wants, silent, stop, _task: task });
     }
 
-    /// Waits until every provider of prices has answered, well or badly; at most `limit`.
+    /// Waits until every file with prices was read and every provider of prices has answered, well or badly; at most `limit`.
     pub(super) async fn first_prices(&self, limit: Duration) {
         let silent = lock(&self.feed).as_ref().map(|feed| feed.silent.clone());
         let Some(mut silent) = silent else { return };
         if timeout(limit, silent.wait_for(|count| *count == 0)).await.is_err() {
             tracing::warn!(
-                "not every provider of prices answered in time; what is unknown costs nobody traffic"
+                "not every file or provider of prices answered in time; what is unknown costs nobody traffic"
             );
         }
     }

@@ -3,13 +3,14 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
+use super::vigil::Busy;
 use crate::store::{Blobs, Journal, JournalEntry, Overrides};
 
 /// Entries that may wait for the disk. At a few an hour this is never reached unless the disk hangs.
@@ -40,6 +41,9 @@ pub(super) struct Scribe {
     queue: Option<SyncSender<Note>>,
     thread: Option<JoinHandle<()>>,
     lost: Arc<AtomicU64>,
+    busy: Arc<Busy>,
+    /// Nothing is taken: the state is another process's.
+    resting: AtomicBool,
 }
 
 impl Scribe {
@@ -50,16 +54,17 @@ impl Scribe {
     ) -> std::io::Result<Scribe> {
         let (queue, notes) = sync_channel(QUEUE_LEN_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let counter = lost.clone();
+        let busy = Arc::new(Busy::default());
+        let (counter, at) = (lost.clone(), busy.clone());
         let thread = std::thread::Builder::new()
             .name("tradewind-scribe".into())
-            .spawn(move || write(&notes, &journal, &*blobs, &overrides, &counter))?;
-        Ok(Scribe { queue: Some(queue), thread: Some(thread), lost })
+            .spawn(move || write(&notes, &journal, &*blobs, &overrides, &counter, &at))?;
+        Ok(Scribe { queue: Some(queue), thread: Some(thread), lost, busy, resting: AtomicBool::new(false) })
     }
 
     /// Takes a note; never waits. A note that cannot be taken or written is counted as lost.
     pub(super) fn note(&self, note: Note) {
-        let Some(queue) = &self.queue else { return };
+        let Some(queue) = self.queue.as_ref().filter(|_| !self.resting.load(Relaxed)) else { return };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(note) {
             self.lost.fetch_add(1, Relaxed);
         }
@@ -70,6 +75,16 @@ impl Scribe {
         let (written, done) = sync_channel(1);
         self.note(Note::Written(written));
         done.recv_timeout(CLOSING_WAIT).is_ok()
+    }
+
+    /// Takes no notes from now on, or takes them again.
+    pub(super) fn rest(&self, resting: bool) {
+        self.resting.store(resting, Relaxed);
+    }
+
+    /// How long the write under way has taken; `None` if there is none.
+    pub(super) fn writing(&self) -> Option<Duration> {
+        self.busy.now().map(|(_, time)| time)
     }
 
     /// Notes that were lost since the start.
@@ -97,9 +112,11 @@ fn write(
     blobs: &dyn Blobs,
     overrides: &Overrides,
     lost: &AtomicU64,
+    busy: &Busy,
 ) {
     let mut failing = false;
     for note in notes {
+        busy.at("writing");
         let written = match note {
             Note::Entry(entry) => journal.append(&entry),
             Note::Blob { name, bytes } => blobs.put(name, &bytes),
@@ -124,5 +141,6 @@ fn write(
                 failing = true;
             }
         }
+        busy.done();
     }
 }

@@ -31,8 +31,10 @@ use super::{
     handover::{self, LOCK, Other, Predecessor},
     lock,
     notices::{self, Intake, NOTICES_BLOB},
+    pace,
     reload::Seen,
     scribe::Scribe,
+    vigil::{self, Busy},
 };
 use crate::{
     admin,
@@ -63,14 +65,17 @@ const LAST_EXPORT_WAIT: Duration = Duration::from_secs(2);
 /// How long the end of the process waits for the last lines of the access log.
 const ACCESS_FLUSH: Duration = Duration::from_secs(2);
 
+/// How long the end of the process waits for what runs beside the requests: a little longer than calls of the admin API may take.
+const WORK_END_WAIT: Duration = Duration::from_secs(6);
+
+/// How long it waits for a last decision, which the policy's state and the accounts are written down after.
+const LAST_DECISION_WAIT: Duration = Duration::from_secs(2);
+
 /// The key of the admin API's address, by which a successor finds its listener.
 const ADMIN: &str = "admin.listen";
 
 /// How often the configuration file and secrets are looked at for a change.
 const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Turns that signals wake the loop for are at least this far apart, so that a flapping name does not make it spin.
-const WAKE_SPACING: Duration = Duration::from_millis(20);
 
 /// Why the program could not start.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +143,8 @@ pub struct Running {
 /// What runs beside the requests.
 struct Work {
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    /// With what each does, in words.
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 /// Starts everything that `settings` ask for; returns when requests are being served. `config_path` is what a reload reads. A
@@ -212,22 +218,30 @@ impl Work {
         let admin = admin.map(|(_, socket)| socket.try_clone()).transpose().map_err(StartError::Front)?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = vec![
-            tokio::spawn(turns(control.clone(), stopped.clone())),
-            tokio::spawn(wakes(control.clone(), stopped.clone())),
-            tokio::spawn(measures(control.clone(), stopped.clone())),
-            tokio::spawn(serve_admin(control.clone(), admin, local, stopped.clone())),
+            ("the control loop", tokio::spawn(pace::turns(control.clone(), stopped.clone()))),
+            ("what wakes the control loop", tokio::spawn(pace::wakes(control.clone(), stopped.clone()))),
+            ("what watches the control loop", tokio::spawn(vigil::watch(control.clone(), stopped.clone()))),
+            ("sending metrics", tokio::spawn(measures(control.clone(), stopped.clone()))),
+            ("the admin API", tokio::spawn(serve_admin(control.clone(), admin, local, stopped.clone()))),
         ];
         if control.config_path.is_some() {
-            tasks.push(tokio::spawn(watch_files(control.clone(), stopped)));
+            tasks.push(("reading the configuration", tokio::spawn(watch_files(control.clone(), stopped))));
         }
         Ok(Work { stop, tasks })
     }
 
+    /// Waits until nothing of it runs any more, but not for what hangs: that is left behind, and said.
     async fn end(&mut self) {
         self.stop.send_replace(true);
-        for task in self.tasks.drain(..) {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a task had failed before the shutdown");
+        let end = tokio::time::Instant::now() + WORK_END_WAIT;
+        for (what, mut task) in self.tasks.drain(..) {
+            match tokio::time::timeout_at(end, &mut task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "{what} had failed before the shutdown"),
+                Err(_) => {
+                    tracing::error!("{what} has not ended in time and is not waited for any longer");
+                    task.abort();
+                }
             }
         }
     }
@@ -247,15 +261,17 @@ impl Running {
     /// Readiness goes down, nothing more is accepted, and requests under way finish within the configured time. Returns how
     /// many were cut off at its end.
     pub async fn drain(self) -> u64 {
-        let Running { control, front, mut work, sockets, handed_over, .. } = self;
+        let Running { control, front, mut work, sockets, bell, handed_over, .. } = self;
         control.start_draining();
+        // Or another successor would wait here for as long as streams last, in place of asking the one that serves now.
+        drop(bell);
         // Or connections would wait for somebody to accept them.
         drop(sockets);
         let deadline = control.active.load().settings.listen.drain_timeout;
         let cut_off = front.drain(deadline).await;
         if !handed_over {
             work.end().await;
-            control.close(json!({ "event": "stopped", "cut_off": cut_off }));
+            control.close_in_time(json!({ "event": "stopped", "cut_off": cut_off })).await;
         }
         if let Some(access) = &control.access {
             access.flush(ACCESS_FLUSH);
@@ -288,10 +304,12 @@ impl Running {
         other.hear("take").await?;
         // Requests go on by the last table.
         self.work.end().await;
-        self.control.close(json!({ "event": "stopped", "handed_over": true }));
+        self.control.close_in_time(json!({ "event": "stopped", "handed_over": true })).await;
         if !self.control.scribe.finish() {
             tracing::error!("the journal could not be written to its end in time");
         }
+        // Also if a decision that hangs goes on later: the state is the successor's then.
+        self.control.scribe.rest(true);
         let served = async {
             other.say("yours").await?;
             other.hear("serving").await
@@ -300,6 +318,7 @@ impl Running {
         match served {
             Ok(()) => self.handed_over = true,
             Err(_) => {
+                self.control.scribe.rest(false);
                 self.work = Work::start(&self.control, &self.sockets).map_err(io::Error::other)?;
                 self.bell = bell(self.dir.path());
                 self.control.note_start();
@@ -313,6 +332,22 @@ impl Control {
     fn note_start(&self) {
         let body = json!({ "event": "started", "version": env!("CARGO_PKG_VERSION") });
         self.note(Timestamp::now(), EntryKind::Process, None, body);
+    }
+
+    /// As [`close`](Self::close), but a decision that hangs is not waited for: the process must be able to end.
+    async fn close_in_time(self: &Arc<Control>, body: serde_json::Value) {
+        let control = self.clone();
+        let closing = tokio::task::spawn_blocking(move || control.close(body));
+        match tokio::time::timeout(LAST_DECISION_WAIT, closing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the last decision failed; what it leaves is not written down")
+            }
+            Err(_) => tracing::error!(
+                "the last decision has not ended in time: the policy's state is as it was written down last, and the last minute \
+                 is in no account"
+            ),
+        }
     }
 
     /// The last words of this process, unless it goes on after all.
@@ -468,6 +503,7 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
         admin_certificate,
         scribe,
         brain: Mutex::new(memory.map_or_else(Brain::default, Brain::resuming)),
+        busy: Busy::default(),
         picture: ArcSwapOption::empty(),
         published: Mutex::new(RoutingTable::default()),
         told: Mutex::new(Told::default()),
@@ -480,6 +516,7 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
         config_error: ArcSwapOption::empty(),
         reload_failures: Default::default(),
         turns: Default::default(),
+        turning_micros: Default::default(),
         saved_prices: Default::default(),
         draining: AtomicBool::new(false),
         trends: Mutex::new(board::remembered(&journal, now)),
@@ -515,40 +552,6 @@ fn read_blob(blobs: &dyn Blobs, name: &str) -> Option<String> {
             tracing::warn!("{error}");
             None
         }
-    }
-}
-
-/// The loop: a turn every tick, and at once when woken.
-async fn turns(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
-    loop {
-        let tick = control.active.load().settings.tick;
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            () = tokio::time::sleep(tick) => {}
-            () = control.wake.notified() => {}
-        }
-        let turning = control.clone();
-        let turned = tokio::task::spawn_blocking(move || turning.turn(Timestamp::now())).await;
-        if let Err(error) = turned {
-            tracing::error!(%error, "a decision failed; traffic goes on as before, and it is tried again");
-        }
-        tokio::time::sleep(WAKE_SPACING).await;
-    }
-}
-
-/// Wakes the loop when a backend's health or addresses change.
-async fn wakes(control: Arc<Control>, mut stopped: watch::Receiver<bool>) {
-    let mut health = control.signals.probes.changes();
-    let mut names = control.signals.resolver.changes();
-    let mut credentials = control.signals.credentials.changes();
-    loop {
-        tokio::select! {
-            _ = stopped.wait_for(|stop| *stop) => return,
-            changed = health.changed() => if changed.is_err() { return },
-            changed = names.changed() => if changed.is_err() { return },
-            changed = credentials.changed() => if changed.is_err() { return },
-        }
-        control.wake.notify_one();
     }
 }
 
@@ -604,8 +607,11 @@ async fn watch_files(control: Arc<Control>, mut stopped: watch::Receiver<bool>) 
             _ = stopped.wait_for(|stop| *stop) => return,
             () = tokio::time::sleep(FILE_WATCH_INTERVAL) => {}
         }
+        let looking = control.clone();
+        // A file system that hangs must not hold a thread of the runtime.
+        let looked = tokio::task::spawn_blocking(move || lock(&looking.seen).changed()).await;
         // Certificate and key may be written one after the other: they fit once all have come to rest.
-        let changed = lock(&control.seen).changed();
+        let changed = looked.ok().flatten();
         let at_rest = changed.is_some() && changed == before;
         before = changed;
         if !at_rest {

@@ -52,7 +52,6 @@ impl Trends {
     pub(super) fn add(&mut self, routes: &[RoutePicture], now: Timestamp) {
         let points: usize = routes.iter().map(|picture| picture.snapshot.backends.len()).sum();
         let room = (POINTS_MAX / points.max(1)).clamp(2, SAMPLES_MAX);
-        self.routes.retain(|route, _| routes.iter().any(|picture| picture.snapshot.route == *route));
         for picture in routes {
             let route = &picture.snapshot.route;
             let moved = explain::is_move(&picture.decision);
@@ -65,6 +64,10 @@ impl Trends {
                     reason: picture.decision.reason.to_string(),
                 });
             }
+        }
+        // Only then: each of many routes is looked for among all of them.
+        if self.routes.len() > routes.len() {
+            self.routes.retain(|route, _| routes.iter().any(|picture| picture.snapshot.route == *route));
         }
         let old = |moved: &Move| now.duration_since(moved.at).unsigned_abs() > MOVES_KEPT;
         while self.moves.front().is_some_and(old) {

@@ -88,15 +88,18 @@ pub struct Tradewind {
 
 /// Everything that a process wrote to standard error so far.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<String>>, Arc<AtomicBool>);
+pub struct Log(Arc<Mutex<String>>, Arc<AtomicBool>, Arc<AtomicBool>);
 
 impl Log {
     fn follow(child: &mut Child) -> Log {
         let log = Log::default();
-        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let copy = log.clone();
         thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
+            while let Some(Ok(line)) = lines.next() {
+                while copy.2.load(SeqCst) {
+                    pause(Duration::from_millis(10));
+                }
                 let mut text = copy.0.lock().unwrap();
                 text.push_str(&line);
                 text.push('\n');
@@ -108,6 +111,11 @@ impl Log {
 
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()
+    }
+
+    /// Leaves what comes in the pipe from now on.
+    fn stop_reading(&self) {
+        self.2.store(true, SeqCst);
     }
 
     /// Whether nothing more will come.
@@ -167,6 +175,12 @@ pub fn signal(pid: u32, name: &str) {
     assert!(done.success(), "{kill}: {done}");
 }
 
+/// A process that is to take over.
+pub struct Successor {
+    child: Child,
+    pub log: Log,
+}
+
 impl Tradewind {
     /// Starts in a directory of its own and waits until it is ready.
     pub fn start(config: &Config) -> Tradewind {
@@ -205,7 +219,18 @@ impl Tradewind {
 
     /// Starts a process that takes over from this one, and waits until it serves. Gives the old one, which is no longer ours.
     pub fn upgrade(&mut self) -> Child {
-        let (mut child, log) = spawn_with(&self.dir, &self.env, &["--upgrade"]);
+        let successor = self.begin_upgrade();
+        self.finish_upgrade(successor)
+    }
+
+    /// Starts a process that takes over from this one.
+    pub fn begin_upgrade(&self) -> Successor {
+        let (child, log) = spawn_with(&self.dir, &self.env, &["--upgrade"]);
+        Successor { child, log }
+    }
+
+    /// Waits until a successor serves. Gives the old one, which is no longer ours.
+    pub fn finish_upgrade(&mut self, Successor { mut child, log }: Successor) -> Child {
         (self.http, self.admin) = until("the successor serves", || {
             let ended = child.try_wait().expect("its status can be asked for");
             assert!(ended.is_none(), "it ended with {ended:?}:\n{}\n{}", log.text(), self.log.text());
@@ -239,6 +264,11 @@ impl Tradewind {
 
     pub fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// As a collector of logs that hangs.
+    pub fn stop_reading_its_log(&self) {
+        self.log.stop_reading();
     }
 
     pub fn dir(&self) -> &Path {

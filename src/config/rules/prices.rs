@@ -61,8 +61,15 @@ impl Rules<'_, '_> {
 
     fn price_file(&mut self, path: &[&str], source: &schema::PriceFile) -> PriceSource {
         let file = self.dir.join(&source.file);
-        if let Err(problem) = files::open(&file) {
-            self.file_error(&[path, &["file"]].concat(), &source.file, &problem);
+        let key = [path, &["file"]].concat();
+        match files::can_be_opened(&file) {
+            Some(Ok(())) => {}
+            Some(Err(problem)) => self.file_error(&key, &source.file, &problem),
+            None => {
+                let message =
+                    format!("the file `{}` cannot be opened now: its file system hangs", source.file);
+                self.warn(&key, &message, Some("its prices are read once it answers".into()));
+            }
         }
         if source.from.is_none() && source.speed.is_some() {
             let hint = "say with `from` at which recorded moment the replay starts";

@@ -26,6 +26,9 @@ const LIVE_POLL: Duration = Duration::from_secs(1);
 /// its minutes.
 const REPLAY_POLL: Duration = Duration::from_millis(100);
 
+/// Reading that takes longer is said. A file of the largest size takes a few seconds.
+const READ_TIME: Duration = Duration::from_secs(10);
+
 /// However short the refresh interval, looking at files must stay cheap.
 const POLL_MIN: Duration = Duration::from_millis(20);
 
@@ -41,7 +44,7 @@ pub struct PriceFeed {
     inquiries: Vec<Inquiry>,
     book: Arc<Mutex<PriceBook>>,
     poll_every: Duration,
-    /// What has not been answered yet, well or badly, since this feed began.
+    /// What has not been answered yet, well or badly, since this feed began; the files are one of it.
     silent: watch::Sender<usize>,
 }
 
@@ -72,8 +75,8 @@ impl PriceFeed {
         let replays = |source: &PriceSource| matches!(source, PriceSource::File { replay: Some(_), .. });
         let longest = if settings.sources.iter().any(replays) { REPLAY_POLL } else { LIVE_POLL };
         PriceFeed {
+            silent: watch::Sender::new(inquiries.len() + usize::from(!files.is_empty())),
             files: Arc::new(Mutex::new(files)),
-            silent: watch::Sender::new(inquiries.len()),
             inquiries,
             book,
             poll_every: settings.refresh.clamp(POLL_MIN, longest),
@@ -107,7 +110,7 @@ impl PriceFeed {
         }
     }
 
-    /// How much of what is asked of providers has not been answered yet, well or badly. Where the last good prices are all there
+    /// How much of what is asked of providers has not been answered yet, well or badly, and one for files that were not read yet. Where the last good prices are all there
     /// nobody has to wait.
     pub fn silent(&self) -> watch::Receiver<usize> {
         self.silent.subscribe()
@@ -116,6 +119,7 @@ impl PriceFeed {
     /// Looks at every source again and again, on threads that may block, until `shutdown` says `true` or its sender is gone.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
         self.follow_providers(shutdown.clone());
+        let mut unread = !lock(&self.files).is_empty();
         let mut ticks = time::interval(self.poll_every);
         ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
@@ -124,9 +128,30 @@ impl PriceFeed {
                 _ = ticks.tick() => {}
             }
             let (files, book) = (self.files.clone(), self.book.clone());
-            let polled = task::spawn_blocking(move || poll(&files, &book, Timestamp::now())).await;
+            let mut polling = task::spawn_blocking(move || poll(&files, &book, Timestamp::now()));
+            let mut slow = false;
+            let polled = loop {
+                tokio::select! {
+                    _ = shutdown.wait_for(|stop| *stop) => return,
+                    polled = &mut polling => break polled,
+                    () = time::sleep(READ_TIME), if !slow => {
+                        slow = true;
+                        let seconds = READ_TIME.as_secs();
+                        tracing::warn!(
+                            "reading the price files has not ended for {seconds} s: a file system hangs; the last prices stay in \
+                             use and age"
+                        );
+                    }
+                }
+            };
+            if slow {
+                tracing::info!("price files can be read again");
+            }
             if let Err(error) = polled {
                 tracing::error!(%error, "reading prices failed; the last prices stay in use, and it is tried again");
+            }
+            if std::mem::take(&mut unread) {
+                self.silent.send_modify(|count| *count -= 1);
             }
         }
     }

@@ -78,6 +78,14 @@ pub struct View {
     pub reload_failing: bool,
     /// Journal entries that could not be written.
     pub journal_lost: u64,
+    /// Seconds that the write to the state directory under way has taken; 0 without one.
+    pub state_write_seconds: f64,
+    /// Lines of the log that could not be written.
+    pub log_lost: u64,
+    /// Turns of the control loop.
+    pub turns: u64,
+    /// Seconds that they took in all.
+    pub turning_seconds: f64,
     /// Seconds since the last decision.
     pub decision_age_seconds: f64,
     /// Marginal dollars of what was served.
@@ -660,6 +668,17 @@ impl View {
         let help = "Journal entries that could not be written";
         family(sink, "tradewind_journal_lost", help, MetricType::Counter)?
             .counter(vec![], self.journal_lost)?;
+        let help = "How long the write to the state directory that is under way has taken; grows when its disk hangs";
+        family(sink, "tradewind_state_write_seconds", help, MetricType::Gauge)?
+            .gauge(vec![], self.state_write_seconds)?;
+        let help = "Lines of the log that were lost because standard error did not take them in time";
+        family(sink, "tradewind_log_lines_lost", help, MetricType::Counter)?
+            .counter(vec![], self.log_lost)?;
+        let help = "Turns of the control loop, of which each decides about every route";
+        family(sink, "tradewind_turns", help, MetricType::Counter)?.counter(vec![], self.turns)?;
+        let help = "Time that the turns of the control loop took in all";
+        family(sink, "tradewind_turns_seconds", help, MetricType::Counter)?
+            .counter_f64(vec![], self.turning_seconds)?;
         let help = "Time since the last decision; grows when the control loop is stuck";
         family(sink, "tradewind_decision_age_seconds", help, MetricType::Gauge)?
             .gauge(vec![], self.decision_age_seconds)

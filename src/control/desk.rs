@@ -185,6 +185,7 @@ impl Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            active: self.signals.meters.active.clone(),
             connections: self.signals.meters.connections.clone(),
             certificates: {
                 let https = active.settings.listen.https.iter();

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::signals::{
     budget::RetryBudget,
+    conventions::{UnderWay, Way},
     credentials::Shown,
     ledger::ModelLedger,
     traces::Begun,
@@ -64,6 +65,10 @@ pub struct Context {
     pub(super) entrant: Option<Box<Entrant>>,
     /// Whether others ask for the answer in its place, and count it.
     pub(super) handed_over: bool,
+    /// How it came; `None` where nobody collects what is counted by that.
+    pub(super) way: Option<Way>,
+    /// Counts it as under way there.
+    pub(super) active: Option<UnderWay>,
 }
 
 /// What the requests for its model took.
@@ -134,6 +139,8 @@ impl Context {
             usage: None,
             entrant: None,
             handed_over: false,
+            way: None,
+            active: None,
         }
     }
 
@@ -150,6 +157,7 @@ impl Context {
             span: self.span.clone(),
             model: self.model.clone(),
             guest: self.guest.clone(),
+            way: self.way,
             entrant: Some(Box::new(entrant)),
             ..Context::new()
         }

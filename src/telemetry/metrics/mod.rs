@@ -23,6 +23,7 @@ use crate::{
         allowance::{Denied, Usage},
         budget::RetryBudget,
         connections::ConnectionMeter,
+        conventions::Active,
         ejection,
         ledger::{Ledger, ModelLedger},
         load::LoadStatus,
@@ -40,6 +41,8 @@ pub use sink::{Measured, Value};
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// Requests under way, as a collector gets them.
+    pub active: Arc<Active>,
     /// Counters of clients' connections.
     pub connections: Arc<ConnectionMeter>,
     /// When each certificate ceases to be valid, by its file.

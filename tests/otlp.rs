@@ -11,8 +11,9 @@ use std::{
 use harness::{Backend, Client, Config, Tradewind, cli, eventually, put, stdout, until};
 use opentelemetry_proto::tonic::{
     collector::{
-        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-        trace::v1::ExportTraceServiceRequest,
+        logs::v1::ExportLogsServiceRequest,
+        metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse},
     },
     common::v1::{KeyValue, any_value::Value},
     logs::v1::LogRecord,
@@ -349,4 +350,66 @@ fn what_models_are_asked_for_is_told_as_the_conventions_have_it() {
     assert_eq!(tokens[0].explicit_bounds[..3], [1.0, 4.0, 16.0]);
     let first = histogram(&sent.metrics, "gen_ai.server.time_to_first_token");
     assert_eq!((first[0].explicit_bounds[0], first[0].explicit_bounds.len()), (0.001, 16));
+}
+
+/// A collector that rejects one piece of whatever it is sent.
+fn choosy(json: bool) -> Backend {
+    Backend::serving("collector", move |call| {
+        call.body()?;
+        if json {
+            let field = match call.path.as_str() {
+                "/v1/traces" => "rejectedSpans",
+                "/v1/metrics" => "rejectedDataPoints",
+                _ => "rejectedLogRecords",
+            };
+            let said =
+                format!("{{\"partialSuccess\":{{\"{field}\":\"1\",\"errorMessage\":\"one is odd\"}}}}");
+            return call.answer(200, &[("content-type", "application/json")], said.as_bytes());
+        }
+        // The three messages are alike.
+        let why = "one is odd".to_owned();
+        let said = ExportTraceServiceResponse {
+            partial_success: Some(ExportTracePartialSuccess { rejected_spans: 1, error_message: why }),
+        };
+        call.answer(200, &[("content-type", "application/x-protobuf")], &said.encode_to_vec())
+    })
+}
+
+#[test]
+fn what_a_collector_rejects_is_counted_and_told_once() {
+    for json in [false, true] {
+        let (collector, a) = (choosy(json), Backend::named("a"));
+        let protocol = if json { "protocol = \"http/json\"" } else { "" };
+        let (_dir, mut tradewind) = start(&a, &collector.url(), protocol);
+        let mut client = Client::new(tradewind.http);
+        for round in 1..=2 {
+            for _ in 0..3 {
+                assert_eq!(client.request("GET", "/", &[], b"").unwrap().status, 200);
+            }
+            eventually("what was rejected is counted, and the rest was taken", || {
+                let count = |series: &str| tradewind.metric(series).unwrap();
+                let rejected = count("tradewind_otlp_lost_total{signal=\"spans\",reason=\"rejected\"}");
+                let taken = count("tradewind_otlp_exported_total{signal=\"spans\"}");
+                rejected >= f64::from(round) && taken + rejected == f64::from(3 * round)
+            });
+        }
+        let lost = |signal: &str, reason: &str| {
+            let series = format!("tradewind_otlp_lost_total{{signal=\"{signal}\",reason=\"{reason}\"}}");
+            tradewind.metric(&series).unwrap()
+        };
+        eventually("metrics and logs, too", || {
+            lost("metric_points", "rejected") >= 2.0 && lost("log_records", "rejected") >= 1.0
+        });
+        assert_eq!((lost("spans", "export"), lost("spans", "queue")), (0.0, 0.0));
+        drop(client);
+        tradewind.signal("TERM");
+        until("it ends", || tradewind.ended());
+        let log = tradewind.log();
+        let said: Vec<&str> = log.lines().filter(|line| line.contains("one is odd")).collect();
+        for what in ["spans", "metrics", "log records"] {
+            let of: Vec<_> =
+                said.iter().filter(|line| line.contains(&format!(" {what}: one is odd"))).collect();
+            assert_eq!(of.len(), 1, "{what}: {said:?}");
+        }
+    }
 }

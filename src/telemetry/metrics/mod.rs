@@ -645,11 +645,14 @@ impl View {
         for (signal, counts) in &sent {
             exported.counter(vec![("signal", signal)], counts.exported.load(Relaxed))?;
         }
-        let help = "Those that were lost: their queue was full, or no collector took them";
+        let help =
+            "Those that were lost: their queue was full, or no collector took them, or one rejected them";
         let mut lost = family(sink, "tradewind_otlp_lost", help, MetricType::Counter)?;
         for (signal, counts) in &sent {
             lost.counter(vec![("signal", signal), ("reason", "queue")], counts.dropped.load(Relaxed))?;
             lost.counter(vec![("signal", signal), ("reason", "export")], counts.failed.load(Relaxed))?;
+            let rejected = counts.rejected.load(Relaxed);
+            lost.counter(vec![("signal", signal), ("reason", "rejected")], rejected)?;
         }
         let help = "1 if the last reload was refused: the file is not what is in force";
         family(sink, "tradewind_config_reload_failing", help, MetricType::Gauge)?

@@ -45,8 +45,8 @@ pub struct View {
     pub active: Arc<Active>,
     /// Counters of clients' connections.
     pub connections: Arc<ConnectionMeter>,
-    /// When each certificate ceases to be valid, by its file.
-    pub certificates: Vec<(String, Timestamp)>,
+    /// When each certificate in use ceases to be valid, by where it is shown and its file.
+    pub certificates: Vec<(&'static str, String, Timestamp)>,
     /// What the requests for each model took.
     pub models: Vec<(RouteId, Arc<ModelLedger>)>,
     /// What tenants have used.
@@ -241,11 +241,11 @@ impl View {
         let help = "Connections of clients that sent frames which carry nothing faster than they may, and were read more slowly";
         family(sink, "tradewind_connections_held_back", help, MetricType::Counter)?
             .counter(vec![], meter.held_back())?;
-        let help = "When the certificate in the file ceases to be valid";
+        let help = "When the certificate in use, from this file, ceases to be valid";
         let name = "tradewind_certificate_expiry_timestamp_seconds";
         let mut expiry = family(sink, name, help, MetricType::Gauge)?;
-        for (file, at) in &self.certificates {
-            expiry.gauge(vec![("file", file)], at.as_second() as f64)?;
+        for (listener, file, at) in &self.certificates {
+            expiry.gauge(vec![("file", file), ("listener", listener)], at.as_second() as f64)?;
         }
         Ok(())
     }

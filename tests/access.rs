@@ -3,7 +3,13 @@
 
 mod harness;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    fs,
+    io::Write,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::Command,
+};
 
 use harness::{Answer, Backend, Client, Config, Tradewind, cli, eventually, put, stdout, until};
 use serde_json::{Value, json};
@@ -244,13 +250,16 @@ fn tcp_listeners(pid: u32) -> usize {
 #[test]
 fn the_certificate_of_the_admin_api_is_renewed_under_way() {
     let dir = tempfile::tempdir().unwrap();
-    let issue = || {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        put(dir.path(), "admin.key", &made.signing_key.serialize_pem());
-        put(dir.path(), "admin.crt", &made.cert.pem());
-        put(dir.path(), "ca.pem", &made.cert.pem());
+    let issue = |year: i32| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let made = params.self_signed(&key).unwrap();
+        put(dir.path(), "admin.key", &key.serialize_pem());
+        put(dir.path(), "admin.crt", &made.pem());
+        put(dir.path(), "ca.pem", &made.pem());
     };
-    issue();
+    issue(2031);
     let a = harness::Backend::named("a");
     let tls = format!(
         "tls = {{ cert = \"admin.crt\", key = \"admin.key\" }}\nsocket = \"admin.sock\"\n{}",
@@ -275,15 +284,26 @@ fn the_certificate_of_the_admin_api_is_renewed_under_way() {
         cli(&["status", "--admin-ca", ca, "--token-file", token], &format!("https://{at}")).status.success()
     };
     eventually("it answers", asks);
-    issue();
+    let socket = dir.path().join("admin.sock");
+    let ends = || {
+        let name = "tradewind_certificate_expiry_timestamp_seconds{file=\"admin.crt\",listener=\"admin\"} ";
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let metrics = std::io::read_to_string(stream).unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).expect("it is there").to_owned();
+        line.parse::<f64>().unwrap()
+    };
+    assert_eq!(ends(), 1_924_992_000.0);
+    issue(2032);
     eventually("it answers by the new certificate", asks);
+    assert_eq!(ends(), 1_956_528_000.0, "the one in use is the one that is told of");
     // One without its key is not taken up.
     put(dir.path(), "admin.key", "no key\n");
     eventually("it is refused", || {
         let status = cli(&["status", "--json"], &format!("unix:{}", dir.path().join("admin.sock").display()));
         String::from_utf8_lossy(&status.stdout).contains("config_error")
     });
-    assert!(asks(), "the one in use stays");
+    assert!(asks() && ends() == 1_956_528_000.0, "the one in use stays");
     harness::signal(child.id(), "TERM");
     assert!(child.wait().unwrap().success());
     let said = said.join().unwrap();

@@ -11,12 +11,13 @@ use std::{
 use harness::{Backend, Client, Config, Tradewind, cli, eventually, put, stdout, until};
 use opentelemetry_proto::tonic::{
     collector::{
-        logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-        trace::v1::ExportTraceServiceRequest,
+        logs::v1::ExportLogsServiceRequest,
+        metrics::v1::ExportMetricsServiceRequest,
+        trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse},
     },
     common::v1::{KeyValue, any_value::Value},
     logs::v1::LogRecord,
-    metrics::v1::{Metric, metric::Data, number_data_point::Value as Number},
+    metrics::v1::{HistogramDataPoint, Metric, metric::Data, number_data_point::Value as Number},
     trace::v1::Span,
 };
 use prost::Message;
@@ -89,15 +90,32 @@ fn text(attributes: &[KeyValue], key: &str) -> String {
     }
 }
 
-/// The counts of a histogram of the backend `a`, if it is there.
-fn histogram(metrics: &[Metric], name: &str, label: &str) -> Option<u64> {
-    let metric = metrics.iter().find(|metric| metric.name == name)?;
+/// The points of a histogram; none if it is not there.
+fn histogram<'m>(metrics: &'m [Metric], name: &str) -> &'m [HistogramDataPoint] {
+    let Some(metric) = metrics.iter().find(|metric| metric.name == name) else { return &[] };
     let Some(Data::Histogram(of)) = &metric.data else { panic!("{metric:?}") };
-    let point = of.data_points.iter().find(|point| text(&point.attributes, label) == "a")?;
-    assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
-    assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
-    assert!(point.time_unix_nano > point.start_time_unix_nano && point.start_time_unix_nano > 0);
-    Some(point.count)
+    for point in &of.data_points {
+        assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+        assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+        assert!(point.time_unix_nano > point.start_time_unix_nano && point.start_time_unix_nano > 0);
+    }
+    &of.data_points
+}
+
+/// The attributes of the points of a histogram, one line for each, and how many values each has.
+fn lines(metrics: &[Metric], name: &str) -> Vec<String> {
+    let line = |point: &HistogramDataPoint| {
+        let mut words: Vec<String> = point
+            .attributes
+            .iter()
+            .map(|attribute| format!("{}={}", attribute.key, text(&point.attributes, &attribute.key)))
+            .collect();
+        words.sort();
+        format!("{} {}", point.count, words.join(" "))
+    };
+    let mut lines: Vec<String> = histogram(metrics, name).iter().map(line).collect();
+    lines.sort();
+    lines
 }
 
 /// The sum of all points of a metric.
@@ -138,7 +156,9 @@ fn everything_arrives(json: bool) {
     }
     eventually("the metrics have them", || {
         let sent = sent.lock().unwrap();
-        histogram(&sent.metrics, "http.server.request.duration", "tradewind.backend") == Some(3)
+        let of = "3 http.request.method=GET http.response.status_code=200 http.route=chat network.protocol.version=1.1 \
+                  tradewind.backend=a tradewind.route=chat url.scheme=http";
+        lines(&sent.metrics, "http.server.request.duration") == [of]
     });
     eventually("the spans are there", || sent.lock().unwrap().spans.len() == 3);
     eventually("what is logged is there", || {
@@ -161,10 +181,10 @@ fn everything_arrives(json: bool) {
         assert_eq!(text(&span.attributes, "tradewind.backend"), "a");
         let severities: Vec<&str> = sent.records.iter().map(|record| &*record.severity_text).collect();
         assert!(severities.contains(&"INFO"), "{severities:?}");
-        assert_eq!(histogram(&sent.metrics, "tradewind_request_duration_seconds", "backend"), Some(3));
-        assert_eq!(
-            histogram(&sent.metrics, "gen_ai.server.time_to_first_token", "tradewind.backend"),
-            Some(3)
+        assert_eq!(lines(&sent.metrics, "tradewind_request_duration_seconds"), ["3 backend=a route=chat"]);
+        assert!(
+            histogram(&sent.metrics, "gen_ai.server.time_to_first_token").is_empty(),
+            "no model was asked"
         );
         assert_eq!(sum(&sent.metrics, "tradewind_requests"), 3.0);
         assert_eq!(sum(&sent.metrics, "tradewind_backend_share"), 1.0);
@@ -222,4 +242,174 @@ fn only_what_is_asked_for_is_sent() {
     eventually("metrics arrive", || sum(&sent.lock().unwrap().metrics, "tradewind_requests") == 1.0);
     let sent = sent.lock().unwrap();
     assert!(sent.spans.is_empty() && sent.records.is_empty());
+}
+
+/// A backend that has models: it says how many tokens it took, has a bad day for `/bad`, and is gone for `/cut`.
+fn models() -> Backend {
+    Backend::serving("a", |call| {
+        call.body()?;
+        match call.path.as_str() {
+            "/bad" => call.answer(503, &[], b"no"),
+            "/cut" => {
+                call.begin("text/plain")?;
+                call.chunk(b"begun")?;
+                call.cut()
+            }
+            _ => {
+                let usage = br#"{"usage":{"prompt_tokens":100,"completion_tokens":7}}"#;
+                call.answer(200, &[("content-type", "application/json")], usage)
+            }
+        }
+    })
+}
+
+#[test]
+fn requests_are_told_apart_as_the_conventions_have_it() {
+    let (collector, sent) = collector(false);
+    let a = models();
+    let (_dir, tradewind) = start(&a, &collector.url(), "");
+    let ask = |method: &str, path: &str| {
+        let _ = Client::new(tradewind.http).request(method, path, &[], b"");
+    };
+    ask("GET", "/x");
+    // A client chooses words as it likes, and none of them becomes a series.
+    ask("BREW", "/x");
+    ask("STIR", "/x");
+    ask("POST", "/bad");
+    ask("GET", "/cut");
+    let of = "network.protocol.version=1.1 tradewind.backend=a tradewind.route=chat url.scheme=http";
+    let expected = [
+        format!(
+            "1 error.type=503 http.request.method=POST http.response.status_code=503 http.route=chat {of}"
+        ),
+        format!(
+            "1 error.type=broken_off http.request.method=GET http.response.status_code=200 http.route=chat {of}"
+        ),
+        format!("1 http.request.method=GET http.response.status_code=200 http.route=chat {of}"),
+        format!("2 http.request.method=_OTHER http.response.status_code=200 http.route=chat {of}"),
+    ];
+    eventually("all of them are counted", || {
+        lines(&sent.lock().unwrap().metrics, "http.server.request.duration") == expected
+    });
+    let sent = sent.lock().unwrap();
+    let bounds = &histogram(&sent.metrics, "http.server.request.duration")[0].explicit_bounds;
+    assert_eq!(bounds[..], [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0]);
+    // Nothing is under way any more.
+    let active = sent.metrics.iter().find(|metric| metric.name == "http.server.active_requests").unwrap();
+    let Some(Data::Sum(of)) = &active.data else { panic!("{active:?}") };
+    assert!(!of.is_monotonic && of.data_points.len() == 3, "{of:?}");
+    assert_eq!(sum(&sent.metrics, "http.server.active_requests"), 0.0);
+}
+
+#[test]
+fn what_models_are_asked_for_is_told_as_the_conventions_have_it() {
+    let (collector, sent) = collector(false);
+    let a = models();
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "key", &format!("{KEY}\n"));
+    let otlp = format!(
+        "[telemetry.otlp]\nendpoint = \"{}\"\ninterval = \"1s\"\nsignals = [\"metrics\"]\n\
+         headers = {{ authorization = {{ file = \"key\" }} }}\n",
+        collector.url()
+    );
+    let config = Config::new(&[(&a, 1.0)]).listen(&otlp);
+    let route = "[routes.chat]\nmatch = { path = \"/*\" }\nbackends = [\"a\"]\nmodels = { fast = \"vendor/fast-8b\" }";
+    let config = config.routes(route);
+    let tradewind = Tradewind::start_in(dir.path(), &config);
+    let mut client = Client::new(tradewind.http);
+    let json = [("content-type", "application/json")];
+    for model in ["fast", "fast", "whatever-a-client-likes", "and-another"] {
+        let body = format!("{{\"model\":\"{model}\"}}");
+        let answer = client.request("POST", "/v1/chat/completions", &json, body.as_bytes()).unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let of = "gen_ai.operation.name=chat gen_ai.provider.name=openai";
+    let (named, at) = (
+        "gen_ai.request.model=fast gen_ai.response.model=vendor/fast-8b",
+        "tradewind.backend=a tradewind.route=chat",
+    );
+    let expected = [
+        format!("2 {of} {named} gen_ai.token.type=input {at}"),
+        format!("2 {of} {named} gen_ai.token.type=output {at}"),
+        format!("2 {of} gen_ai.token.type=input {at}"),
+        format!("2 {of} gen_ai.token.type=output {at}"),
+    ];
+    eventually("their tokens are counted", || {
+        lines(&sent.lock().unwrap().metrics, "gen_ai.client.token.usage") == expected
+    });
+    let sent = sent.lock().unwrap();
+    for name in ["gen_ai.server.request.duration", "gen_ai.server.time_to_first_token"] {
+        assert_eq!(
+            lines(&sent.metrics, name),
+            [format!("2 {of} {named} {at}"), format!("2 {of} {at}")],
+            "{name}"
+        );
+    }
+    let tokens = histogram(&sent.metrics, "gen_ai.client.token.usage");
+    assert_eq!(tokens.iter().filter_map(|point| point.sum).sum::<f64>(), 4.0 * 107.0);
+    assert_eq!(tokens[0].explicit_bounds[..3], [1.0, 4.0, 16.0]);
+    let first = histogram(&sent.metrics, "gen_ai.server.time_to_first_token");
+    assert_eq!((first[0].explicit_bounds[0], first[0].explicit_bounds.len()), (0.001, 16));
+}
+
+/// A collector that rejects one piece of whatever it is sent.
+fn choosy(json: bool) -> Backend {
+    Backend::serving("collector", move |call| {
+        call.body()?;
+        if json {
+            let field = match call.path.as_str() {
+                "/v1/traces" => "rejectedSpans",
+                "/v1/metrics" => "rejectedDataPoints",
+                _ => "rejectedLogRecords",
+            };
+            let said =
+                format!("{{\"partialSuccess\":{{\"{field}\":\"1\",\"errorMessage\":\"one is odd\"}}}}");
+            return call.answer(200, &[("content-type", "application/json")], said.as_bytes());
+        }
+        // The three messages are alike.
+        let why = "one is odd".to_owned();
+        let said = ExportTraceServiceResponse {
+            partial_success: Some(ExportTracePartialSuccess { rejected_spans: 1, error_message: why }),
+        };
+        call.answer(200, &[("content-type", "application/x-protobuf")], &said.encode_to_vec())
+    })
+}
+
+#[test]
+fn what_a_collector_rejects_is_counted_and_told_once() {
+    for json in [false, true] {
+        let (collector, a) = (choosy(json), Backend::named("a"));
+        let protocol = if json { "protocol = \"http/json\"" } else { "" };
+        let (_dir, mut tradewind) = start(&a, &collector.url(), protocol);
+        let mut client = Client::new(tradewind.http);
+        for round in 1..=2 {
+            for _ in 0..3 {
+                assert_eq!(client.request("GET", "/", &[], b"").unwrap().status, 200);
+            }
+            eventually("what was rejected is counted, and the rest was taken", || {
+                let count = |series: &str| tradewind.metric(series).unwrap();
+                let rejected = count("tradewind_otlp_lost_total{signal=\"spans\",reason=\"rejected\"}");
+                let taken = count("tradewind_otlp_exported_total{signal=\"spans\"}");
+                rejected >= f64::from(round) && taken + rejected == f64::from(3 * round)
+            });
+        }
+        let lost = |signal: &str, reason: &str| {
+            let series = format!("tradewind_otlp_lost_total{{signal=\"{signal}\",reason=\"{reason}\"}}");
+            tradewind.metric(&series).unwrap()
+        };
+        eventually("metrics and logs, too", || {
+            lost("metric_points", "rejected") >= 2.0 && lost("log_records", "rejected") >= 1.0
+        });
+        assert_eq!((lost("spans", "export"), lost("spans", "queue")), (0.0, 0.0));
+        drop(client);
+        tradewind.signal("TERM");
+        until("it ends", || tradewind.ended());
+        let log = tradewind.log();
+        let said: Vec<&str> = log.lines().filter(|line| line.contains("one is odd")).collect();
+        for what in ["spans", "metrics", "log records"] {
+            let of: Vec<_> =
+                said.iter().filter(|line| line.contains(&format!(" {what}: one is odd"))).collect();
+            assert_eq!(of.len(), 1, "{what}: {said:?}");
+        }
+    }
 }

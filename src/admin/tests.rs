@@ -391,7 +391,8 @@ async fn a_refused_reload_lists_every_fault() {
 async fn tls_is_spoken_where_it_is_configured() {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
-    let tls = Tls { cert: dir.path().join("tls.crt"), key: dir.path().join("tls.key") };
+    let tls =
+        Tls { name: "tls.crt".into(), cert: dir.path().join("tls.crt"), key: dir.path().join("tls.key") };
     std::fs::write(&tls.cert, made.cert.pem()).unwrap();
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
     let tls = Some(Arc::new(Certificate::new(&tls).unwrap()));
@@ -434,7 +435,7 @@ async fn an_exposed_address_needs_tokens_and_tls() {
 
 #[test]
 fn files_that_are_no_certificate_are_named() {
-    let missing = Tls { cert: "no-such.crt".into(), key: "no-such.key".into() };
+    let missing = Tls { name: "x".into(), cert: "no-such.crt".into(), key: "no-such.key".into() };
     let error = Certificate::new(&missing).unwrap_err();
     assert!(error.to_string().starts_with("no-such.crt: expected a certificate in PEM"), "{error}");
 }

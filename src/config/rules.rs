@@ -271,7 +271,7 @@ impl Rules<'_, '_> {
         cert: &str,
         key: &str,
     ) -> (Tls, Option<KeyPair>) {
-        let files = Tls { cert: self.file(cert), key: self.file(key) };
+        let files = Tls { name: cert.to_owned(), cert: self.file(cert), key: self.file(key) };
         match files::key_pair(cert, &files.cert, &files.key) {
             Ok(pair) => {
                 if pair.expires < Timestamp::now() {

@@ -123,6 +123,8 @@ pub struct Admin {
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tls {
+    /// The file of the certificate, as it is named in the configuration.
+    pub name: String,
     /// Certificate chain in PEM, checked against `key`.
     pub cert: PathBuf,
     /// Private key in PEM.

@@ -181,11 +181,17 @@ impl Control {
         metrics::View {
             load: load.collect(),
             meters: self.signals.meters.all(),
+            active: self.signals.meters.active.clone(),
             connections: self.signals.meters.connections.clone(),
             certificates: {
                 let https = active.settings.listen.https.iter();
                 let pairs = https.flat_map(|https| &https.tls.pairs);
-                pairs.map(|pair| (pair.file.clone(), pair.expires)).collect()
+                let pairs = pairs.map(|pair| ("https", pair.file.clone(), pair.expires));
+                let admin = self.admin_certificate.iter().map(|certificate| {
+                    let (file, expires) = certificate.expiry();
+                    ("admin", file, expires)
+                });
+                pairs.chain(admin).collect()
             },
             models: self.signals.meters.models(),
             tenants: self.signals.meters.tenants(),

@@ -400,6 +400,7 @@ fn common(
     tracer: Option<Arc<Tracer>>,
 ) -> Common {
     let listen = &settings.listen;
+    let collected = settings.otlp.as_ref().is_some_and(|otlp| otlp.metrics_every.is_some());
     let defaults = Common::default();
     Common {
         expose_routing: listen.expose_routing,
@@ -409,6 +410,7 @@ fn common(
         trust: listen.trust.clone(),
         tracer,
         count_tokens: listen.count_tokens,
+        active: collected.then(|| signals.meters.active.clone()),
         credentials: signals.credentials.clone(),
         guests: settings.tenants.as_ref().map(|tenants| Arc::new(Guests::new(tenants, &signals.meters))),
         access,

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::signals::{
     budget::Leave,
+    conventions::{Ongoing, Way},
     credentials::Shown,
     ledger::ModelLedger,
     traces::Begun,
@@ -64,6 +65,10 @@ pub struct Context {
     pub(super) entrant: Option<Box<Entrant>>,
     /// Whether others ask for the answer in its place, and count it.
     pub(super) handed_over: bool,
+    /// How it came; `None` where nobody collects what is counted by that.
+    pub(super) way: Option<Way>,
+    /// Counts it as under way there.
+    pub(super) active: Option<Ongoing>,
 }
 
 /// What the requests for its model took.
@@ -149,6 +154,8 @@ impl Context {
             usage: None,
             entrant: None,
             handed_over: false,
+            way: None,
+            active: None,
         }
     }
 
@@ -165,6 +172,7 @@ impl Context {
             span: self.span.clone(),
             model: self.model.clone(),
             guest: self.guest.clone(),
+            way: self.way,
             entrant: Some(Box::new(entrant)),
             ..Context::new()
         }

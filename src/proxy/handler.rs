@@ -15,6 +15,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use super::{
     answers::{self, Connection, Refusal},
     context::{Context, Unserved},
+    conventions::way_of,
     forwarded::{self, Origin},
     grpc,
     hedge::{self, Pair},
@@ -68,12 +69,18 @@ impl ProxyHttp for Handler {
             return Ok(false);
         }
         ctx.request_id = request_id(session.req_header());
+        let table = self.table.load_full();
+        if let Some(active) = &table.common.active {
+            let way = way_of(session);
+            ctx.active = Some(active.enter(way));
+            ctx.way = Some(way);
+        }
         if !strict::is_sound(session) {
             ctx.refusal = Some(Refusal::BadRequest);
             Refusal::BadRequest.answer(session, ctx.request_id(), Connection::Close).await?;
             return Ok(true);
         }
-        let received = ctx.receive(self.table.load_full(), session).await?;
+        let received = ctx.receive(table, session).await?;
         ctx.begin_span(session.req_header());
         let (refusal, wait) = match received {
             Ok(()) if ctx.next_target().is_some() => match ctx.seat(session).await {
@@ -346,10 +353,18 @@ impl ProxyHttp for Handler {
             bytes_sent: session.as_ref().body_bytes_sent() as u64,
         };
         ctx.end_span(session, &outcome);
-        match (&ctx.attempt, ctx.lane()) {
-            (Some(attempt), _) => attempt.meter.finish(&outcome),
-            (None, Some(lane)) => lane.refused.finish(&outcome),
-            (None, None) => self.table.load().unmatched.finish(&outcome),
+        let now;
+        let meter = match (&ctx.attempt, ctx.lane()) {
+            (Some(attempt), _) => &*attempt.meter,
+            (None, Some(lane)) => &*lane.refused,
+            (None, None) => {
+                now = self.table.load();
+                &*now.unmatched
+            }
+        };
+        meter.finish(&outcome);
+        if let Some(way) = ctx.way {
+            meter.conventional.finish(way, &outcome);
         }
         ctx.settle(&self.table, session, &outcome, e.is_some());
         if let Some(error) = e {

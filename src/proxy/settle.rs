@@ -63,6 +63,7 @@ impl Context {
             if let Some(model) = &self.model {
                 model.ledger.add(tokens.as_ref(), usd);
             }
+            self.note_inference(session.req_header(), attempt, outcome, tokens.as_ref());
             if let Some(guest) = &self.guest {
                 guest.settle(tokens.as_ref(), usd);
             }

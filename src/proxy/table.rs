@@ -19,6 +19,7 @@ use pingora_core::{
 };
 
 use super::{
+    conventions::provider_of,
     gate::Gate,
     matcher::{Asked, Matcher},
     pick::{Division, fingerprint},
@@ -32,6 +33,7 @@ use crate::{
     },
     signals::{
         budget::{Leave, RetryBudget},
+        conventions::Active,
         credentials::{Badge, CredentialBoard},
         hedges::HedgeBudget,
         ledger::{ModelLedger, OTHER_MODELS},
@@ -81,6 +83,8 @@ pub struct Target {
     pub auth: Option<Auth>,
     /// Whether what clients show of who they are is kept from it.
     pub strips_credentials: bool,
+    /// Whose API for models it has, if its address says that.
+    pub provider: Option<&'static str>,
     /// One for each address.
     peers: Box<[HttpPeer]>,
 }
@@ -233,6 +237,8 @@ impl Hedge {
 /// The name that backends know a model by.
 #[derive(Debug)]
 pub struct Alias {
+    /// As it is.
+    pub name: Arc<str>,
     /// In a body.
     pub json: String,
     /// In a header; `None` if no header can say it.
@@ -294,6 +300,8 @@ pub struct Common {
     pub tracer: Option<Arc<Tracer>>,
     /// Whether answers are read for the tokens that they took.
     pub count_tokens: bool,
+    /// Requests under way by the semantic conventions; `None` where nobody collects what is counted by those.
+    pub active: Option<Arc<Active>>,
     /// What backends are shown of who Tradewind is.
     pub credentials: Arc<CredentialBoard>,
     /// Who may send requests; `None` if all may.
@@ -312,6 +320,7 @@ impl Default for Common {
             trust: Trust::default(),
             tracer: None,
             count_tokens: true,
+            active: None,
             credentials: Arc::default(),
             guests: None,
             access: None,
@@ -382,6 +391,7 @@ impl Table {
 impl Alias {
     fn new(name: &str) -> Alias {
         Alias {
+            name: name.into(),
             json: serde_json::Value::from(name).to_string(),
             header: HeaderValue::from_bytes(name.as_bytes()).ok(),
         }
@@ -405,6 +415,7 @@ fn target(
         id: backend.id.clone(),
         id_header: header(backend.id.as_str()),
         authority: header(&backend.endpoint.authority()),
+        provider: provider_of(&backend.endpoint.host),
         tally: backend.load.orca.then(|| meters.tally(&backend.id)),
         limit: backend.limit.clone().map(|limit| {
             let gate = gates.get(&backend.id);

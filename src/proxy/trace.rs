@@ -5,19 +5,11 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::{context::Context, incoming::host_of};
+use super::{context::Context, conventions::operation_of, incoming::host_of};
 use crate::signals::{
     traces::{Attribute, TRACEPARENT},
     traffic::Outcome,
 };
-
-/// What the last part of a path says about the operation, by the conventions for generative AI.
-const OPERATIONS: [(&str, &str); 4] = [
-    ("/chat/completions", "chat"),
-    ("/responses", "chat"),
-    ("/completions", "text_completion"),
-    ("/embeddings", "embeddings"),
-];
 
 impl Context {
     /// Begins the span, once the route is found.
@@ -62,8 +54,7 @@ impl Context {
         add("tradewind.decision.at", lane.decision.map(|at| Attribute::Text(at.to_string())));
         let first_byte = self.attempt.as_ref().and_then(|attempt| attempt.first_byte);
         add("tradewind.time_to_first_byte", first_byte.map(|time| Attribute::Decimal(time.as_secs_f64())));
-        let operation = OPERATIONS.iter().find(|(end, _)| path.ends_with(end));
-        add("gen_ai.operation.name", operation.map(|(_, name)| text(name)));
+        add("gen_ai.operation.name", operation_of(request).map(|(name, _)| text(name)));
         let model = self.peeked.as_ref().and_then(|peeked| peeked.model.as_ref());
         add("gen_ai.request.model", model.map(|model| text(&model.name)));
         add("error.type", outcome.failed.then(|| Attribute::Text(outcome.code.to_string())));

@@ -11,7 +11,7 @@
 //! - [`hedges`]: how many requests may be sent to two backends, and what became of that.
 //! - [`connections`]: how many connections clients have, and how many were ended by us.
 //! - [`ledger`]: what requests took, in tokens and dollars.
-//! - [`traffic`]: what live traffic says: rates, latency, errors.
+//! - [`traffic`]: what live traffic says: rates, latency, errors; and [`conventions`]: the same as OpenTelemetry has it.
 //! - [`resolve`]: which addresses a backend's name has now.
 //!
 //! They run beside the request path and never in it. When one of them fails, what it said last stays, is marked, and ages
@@ -21,6 +21,7 @@ pub mod allowance;
 pub mod budget;
 mod client;
 pub mod connections;
+pub mod conventions;
 pub mod credentials;
 pub mod ejection;
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub struct ExportCounts {
     pub dropped: AtomicU64,
     /// No collector took them.
     pub failed: AtomicU64,
+    /// A collector took what they were sent with, and not them.
+    pub rejected: AtomicU64,
 }
 
 /// Says which requests have a span, and takes the spans.

@@ -17,6 +17,7 @@ use super::{
     allowance::{SavedAll, Usage},
     budget::RetryBudget,
     connections::ConnectionMeter,
+    conventions::{Active, Conventional},
     hedges::{HedgeBudget, HedgeCounts, Lateness},
     ledger::{Ledger, ModelLedger, Rate},
     load::Tally,
@@ -38,6 +39,15 @@ pub const CLIENT_LEFT: u16 = 499;
 
 /// Labels for codes that are not in [`CODES`], by hundreds; the last is for what is no status code at all.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
+
+/// The code itself, if it has a name; else the first of its class; `None` for what is no status code at all.
+pub fn named_code(code: u16) -> Option<u16> {
+    match code {
+        _ if CODES.binary_search(&code).is_ok() => Some(code),
+        100..=599 => Some(code / 100 * 100),
+        _ => None,
+    }
+}
 
 /// Slots of the code counters.
 const CODE_SLOTS: usize = CODES.len() + CLASSES.len();
@@ -215,6 +225,8 @@ pub struct Meter {
     pub ledger: Ledger,
     /// What they cost now.
     pub rate: Rate,
+    /// What is counted besides where a collector takes metrics.
+    pub conventional: Conventional,
 }
 
 impl Default for Meter {
@@ -235,6 +247,7 @@ impl Default for Meter {
             lateness: Lateness::default(),
             ledger: Ledger::default(),
             rate: Rate::default(),
+            conventional: Conventional::default(),
         }
     }
 }
@@ -409,6 +422,8 @@ pub struct Meters {
     models: Mutex<HashMap<RouteId, BTreeMap<String, Arc<ModelLedger>>>>,
     /// Connections of clients.
     pub connections: Arc<ConnectionMeter>,
+    /// Requests under way, counted where a collector takes metrics.
+    pub active: Arc<Active>,
 }
 
 impl Meters {

@@ -181,7 +181,7 @@ fn a_renewed_certificate_is_taken_up_and_no_connection_ends() {
     let mut open = Tls::connect(to, &config, "a.test");
     let first = open.certificate();
     assert_eq!(open.get(), "a");
-    let expiry = "tradewind_certificate_expiry_timestamp_seconds{file=\"a.crt\"}";
+    let expiry = "tradewind_certificate_expiry_timestamp_seconds{file=\"a.crt\",listener=\"https\"}";
     assert!(tradewind.metric(expiry).expect("it is there") > 1.7e9);
 
     symlink("v2", dir.join("next")).unwrap();

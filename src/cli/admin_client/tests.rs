@@ -47,7 +47,7 @@ fn unreachable(failure: Failure) -> String {
 /// A server with tokens and a certificate for `name`, and the operator's way to it.
 fn start_tls(dir: &Path, name: &str) -> (Server, AdminArgs) {
     let made = rcgen::generate_simple_self_signed(vec![name.into()]).unwrap();
-    let tls = Tls { cert: dir.join("tls.crt"), key: dir.join("tls.key") };
+    let tls = Tls { name: "tls.crt".into(), cert: dir.join("tls.crt"), key: dir.join("tls.key") };
     std::fs::write(&tls.cert, made.cert.pem()).unwrap();
     std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();
     std::fs::write(dir.join("token"), "operator-secret\n").unwrap();

@@ -23,6 +23,7 @@ use crate::{
         allowance::{Denied, Usage},
         budget::RetryBudget,
         connections::ConnectionMeter,
+        conventions::Active,
         ejection,
         ledger::{Ledger, ModelLedger},
         load::LoadStatus,
@@ -40,10 +41,12 @@ pub use sink::{Measured, Value};
 pub struct View {
     /// Counters of the request path.
     pub meters: Vec<(MeterKey, Arc<Meter>)>,
+    /// Requests under way, as a collector gets them.
+    pub active: Arc<Active>,
     /// Counters of clients' connections.
     pub connections: Arc<ConnectionMeter>,
-    /// When each certificate ceases to be valid, by its file.
-    pub certificates: Vec<(String, Timestamp)>,
+    /// When each certificate in use ceases to be valid, by where it is shown and its file.
+    pub certificates: Vec<(&'static str, String, Timestamp)>,
     /// What the requests for each model took.
     pub models: Vec<(RouteId, Arc<ModelLedger>)>,
     /// What tenants have used.
@@ -246,11 +249,11 @@ impl View {
         let help = "Connections of clients that sent frames which carry nothing faster than they may, and were read more slowly";
         family(sink, "tradewind_connections_held_back", help, MetricType::Counter)?
             .counter(vec![], meter.held_back())?;
-        let help = "When the certificate in the file ceases to be valid";
+        let help = "When the certificate in use, from this file, ceases to be valid";
         let name = "tradewind_certificate_expiry_timestamp_seconds";
         let mut expiry = family(sink, name, help, MetricType::Gauge)?;
-        for (file, at) in &self.certificates {
-            expiry.gauge(vec![("file", file)], at.as_second() as f64)?;
+        for (listener, file, at) in &self.certificates {
+            expiry.gauge(vec![("file", file), ("listener", listener)], at.as_second() as f64)?;
         }
         Ok(())
     }
@@ -650,11 +653,14 @@ impl View {
         for (signal, counts) in &sent {
             exported.counter(vec![("signal", signal)], counts.exported.load(Relaxed))?;
         }
-        let help = "Those that were lost: their queue was full, or no collector took them";
+        let help =
+            "Those that were lost: their queue was full, or no collector took them, or one rejected them";
         let mut lost = family(sink, "tradewind_otlp_lost", help, MetricType::Counter)?;
         for (signal, counts) in &sent {
             lost.counter(vec![("signal", signal), ("reason", "queue")], counts.dropped.load(Relaxed))?;
             lost.counter(vec![("signal", signal), ("reason", "export")], counts.failed.load(Relaxed))?;
+            let rejected = counts.rejected.load(Relaxed);
+            lost.counter(vec![("signal", signal), ("reason", "rejected")], rejected)?;
         }
         let help = "1 if the last reload was refused: the file is not what is in force";
         family(sink, "tradewind_config_reload_failing", help, MetricType::Gauge)?

@@ -1,10 +1,11 @@
 //! Sends spans, metrics and log records to a collector, as OTLP over HTTP: away from the request path, in batches, and without a
 //! second attempt. What a collector does not take is counted and gone.
 //!
-//! Read in this order: this file (what runs), `collector` (the conversation), `spans`, `points` and `records` (what is said). The
+//! Read in this order: this file (what runs), `collector` (the conversation), `spans`, `points`, `conventions` and `records` (what is said). The
 //! messages are those of `opentelemetry-proto`; what they are made from is counted here anyway, so no SDK keeps it a second time.
 
 mod collector;
+mod conventions;
 mod points;
 mod records;
 mod spans;
@@ -109,7 +110,7 @@ impl Exporter {
 impl Measures {
     /// Sends all metrics of a process that began to count at `since`.
     pub async fn send(&self, view: &View, since: SystemTime) {
-        let (payload, count) = points::payload(view.measured(), since, SystemTime::now());
+        let (payload, count) = points::payload(view, since, SystemTime::now());
         self.collector.deliver(payload, count, &self.counts).await;
     }
 }

@@ -17,6 +17,8 @@ from verify import verify
 HALF = 0.5
 # Memory differs less from round to round than times do.
 IDLE_ROUNDS_MAX = 3
+# All proxies together must be idle for so many seconds before a sample (5% of a core), for which that many are waited.
+SETTLED, SETTLED_SHARE, SETTLE_MAX = 0.1, 0.05, 5
 
 
 class Phase:
@@ -121,7 +123,11 @@ class Phase:
 
     def one_round(self, name, number, idle_ns, wall_ns):
         """A sample of each proxy, and what the others did meanwhile."""
-        for proxy in self.taking(name):
+        turns = self.taking(name)
+        # Not always the same one first, and so behind another load, and always the same one behind the same other one.
+        first = (number - 1) % len(turns) if turns else 0
+        for proxy in turns[first:] + turns[:first]:
+            self.settle()
             others = [other for other in self.found if other is not proxy]
             before, began_ns = [cpu_ns(other.process.pids()) for other in others], time.monotonic_ns()
             self.samples.append({"round": number, "case": name, "proxy": proxy.name} | self.sample(proxy, name))
@@ -130,6 +136,16 @@ class Phase:
                 wall_ns[other.name] += time.monotonic_ns() - began_ns
             if not proxy.process.is_running():
                 self.found.remove(proxy)  # its last sample says why it ended
+
+    def settle(self):
+        """Waits until the proxies have done what was asked of them: a slow one goes on for a while when its clients have left."""
+        deadline = time.monotonic() + SETTLE_MAX
+        while time.monotonic() < deadline:
+            before = sum(cpu_ns(proxy.process.pids()) for proxy in self.found)
+            time.sleep(SETTLED)
+            used = sum(cpu_ns(proxy.process.pids()) for proxy in self.found) - before
+            if used < SETTLED_SHARE * SETTLED * 1e9:
+                return
 
     def sample(self, proxy, name):
         """One sample; while other programs disturb it, another one, as often as --patience allows."""

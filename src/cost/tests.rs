@@ -65,7 +65,7 @@ fn every_term_can_be_computed_by_hand() {
     backend.egress_usd_per_gb = Some(0.12);
     here.backend = backend.into();
     here.interruptions.per_node_hour = 0.2;
-    let unit = cost_of(&here, 10_000.0).unwrap().unit;
+    let Costing { unit, curve, .. } = cost_of(&here, 10_000.0).unwrap();
     // A node serves 2 x 10 x 3,600 = 72,000 requests an hour.
     let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} is not {b}");
     close(unit.compute, 0.5 / 72.0);
@@ -73,6 +73,8 @@ fn every_term_can_be_computed_by_hand() {
     // 0.2 times an hour 300 s of a node that costs 0.51.
     close(unit.interruption, 0.2 * (300.0 / 3600.0) * 0.51 / 72.0);
     close(unit.egress, 0.0012);
+    // Capacity is bought by the node, of two replicas.
+    close(curve.step_rps, 20.0);
     close(unit.total(), unit.compute + unit.storage + unit.interruption + unit.egress);
 }
 
@@ -86,6 +88,7 @@ fn a_managed_replica_takes_the_place_of_a_node() {
     let costing = cost_of(&here, 0.0).unwrap();
     // 1.8 USD over 36,000 requests, and 0.40 USD for 1,000 of them, which the paid minimum does not cover.
     assert!((costing.unit.managed - (0.05 + 0.4)).abs() < 1e-12);
+    assert_eq!(costing.curve.step_rps, 10.0);
     assert!((costing.curve.always - 0.4).abs() < 1e-12 && (costing.curve.beyond - 0.05).abs() < 1e-12);
 }
 

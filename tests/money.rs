@@ -29,7 +29,7 @@ fn all_traffic_goes_to_the_cheaper_of_two() {
     assert_eq!((a.requests(), b.requests()), (0, 50));
     assert_eq!(
         tradewind.explain()["last_move"]["reason"],
-        "first placement: b has the lowest cost for one more request"
+        "first placement: b has the lowest cost for one more request of those that may serve"
     );
 }
 

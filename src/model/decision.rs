@@ -376,7 +376,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Initial { to } => {
-                write!(f, "first placement: {to} has the lowest cost for one more request")
+                write!(
+                    f,
+                    "first placement: {to} has the lowest cost for one more request of those that may serve"
+                )
             }
             Reason::InitialWithoutPrices { to } => {
                 write!(f, "first placement without any known cost: {to} is the first eligible backend")

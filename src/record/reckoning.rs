@@ -193,7 +193,15 @@ impl<'a> Reckoning<'a> {
         Some((curve.usd_per_hour(elsewhere + own) - curve.usd_per_hour(elsewhere)) / (own * HOUR))
     }
 
-    /// USD per hour of replicas that moves have left behind, had these led to `state`.
+    /// The route's part of what backends have that no route needs alone: as much as it has of the load on its backends. Of replicas
+    /// that stand idle nobody knows whose they were; counted by each route, they would be counted as often as there are routes.
+    fn part(&self) -> f64 {
+        let own = self.snapshot.demand_rps;
+        let others: f64 = self.snapshot.backends.iter().map(|view| view.load_elsewhere_rps).sum();
+        if own > 0.0 { own / (own + others) } else { 0.0 }
+    }
+
+    /// USD per hour of replicas that moves have left behind, had these led to `state`: the route's part of it.
     pub fn standby(&self, state: &State, hold: Duration) -> f64 {
         let now = self.decision.at;
         if state.moved_at.is_none_or(|at| now.duration_since(at).unsigned_abs() > hold) {
@@ -207,7 +215,7 @@ impl<'a> Reckoning<'a> {
             let capacity = replicas.capacity_rps(warmth.ready);
             Some((capacity - load.max(curve.paid_rps)).max(0.0) * curve.beyond * HOUR / 1000.0)
         };
-        self.snapshot.backends.iter().enumerate().filter_map(of).sum()
+        self.part() * self.snapshot.backends.iter().enumerate().filter_map(of).sum::<f64>()
     }
 }
 
@@ -346,6 +354,14 @@ mod tests {
         // The ten replicas at a still run, at 3.6 USD an hour each.
         let standby = reckoning.with_standby(&world.state, hold).standby_usd_per_hour();
         close(Some(standby), 36.0);
+        // Three routes moved together: each takes its part, and the one that nobody uses takes none.
+        for (own, others, usd) in [(40.0, 60.0, 14.4), (60.0, 40.0, 21.6), (0.0, 100.0, 0.0)] {
+            let mut shared = world.snapshot.clone();
+            shared.demand_rps = own;
+            shared.backends[1].load_elsewhere_rps = others;
+            let part = Reckoning::new(&shared, &decision, &[0, 1000]).with_standby(&world.state, hold);
+            close(Some(part.standby_usd_per_hour()), usd);
+        }
         world.run(hold.as_secs() as usize + 10);
         let decision = world.tick();
         let later = Reckoning::new(&world.snapshot, &decision, &[0, 1000]).with_standby(&world.state, hold);

@@ -76,6 +76,29 @@ fn drain(backend: &str) -> Value {
 }
 
 #[test]
+fn an_override_says_what_would_follow_and_warns_when_nobody_is_left() {
+    let (_a, _b, config) = two();
+    let tradewind = Tradewind::start(&config);
+    tradewind.wait_for_share("a", 1.0);
+    let order = |backend: &str, more: &[&str]| {
+        let order = ["override", "drain", backend, "--ttl", "10m", "--reason", "a test"];
+        tradewind.cli(&[&order, more].concat())
+    };
+    let looked = order("a", &["--dry-run"]);
+    let text = harness::stdout(&looked);
+    assert!(text.contains("nothing is stored") && text.contains("chat: b 100%"), "{text}");
+    assert_eq!(
+        (tradewind.share("a"), tradewind.json("/v1/overrides")["overrides"].clone()),
+        (1.0, json!([]))
+    );
+    let stored = order("a", &[]);
+    assert!(stored.status.success() && !said(&stored).contains("warning"), "{}", said(&stored));
+    let last = order("b", &[]);
+    assert!(last.status.success(), "{}", said(&last));
+    assert!(said(&last).contains("warning: route chat: no backend may serve now"), "{}", said(&last));
+}
+
+#[test]
 fn decisions_are_listed_and_followed() {
     let (_a, _b, config) = two();
     let tradewind = Tradewind::start(&config);

@@ -1,5 +1,7 @@
 //! `tradewind override`: what an operator imposes for a while.
 
+use std::fmt::Write as _;
+
 use http::Method;
 use serde::Deserialize;
 
@@ -10,8 +12,11 @@ use super::{
     table::{self, Ink},
 };
 use crate::{
-    admin::views::{NewOverride, OverrideStatus},
-    model::{BackendId, Override, OverrideKind, RouteId, Share},
+    admin::{
+        board::Preview,
+        views::{NewOverride, OverrideStatus, RouteStatus, Status},
+    },
+    model::{BackendId, Fallback, Override, OverrideKind, RouteId, Share},
 };
 
 /// Set, list and end overrides: instructions that end by themselves
@@ -94,6 +99,9 @@ struct Terms {
     /// Why, for the others and for later
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Only say what would follow
+    #[arg(long)]
+    dry_run: bool,
 }
 
 fn kind(text: &str) -> Result<OverrideKind, String> {
@@ -102,9 +110,16 @@ fn kind(text: &str) -> Result<OverrideKind, String> {
 }
 
 impl Terms {
-    fn with(self, kind: OverrideKind, backend: Option<BackendId>, share: Option<Share>) -> NewOverride {
-        NewOverride { kind, route: self.route, backend, share, ttl: self.ttl, reason: self.reason }
+    fn with(self, kind: OverrideKind, backend: Option<BackendId>, share: Option<Share>) -> Order {
+        let new = NewOverride { kind, route: self.route, backend, share, ttl: self.ttl, reason: self.reason };
+        Order { new, dry_run: self.dry_run }
     }
+}
+
+/// An override to be stored, or only to be looked at.
+struct Order {
+    new: NewOverride,
+    dry_run: bool,
 }
 
 /// Asks the admin API and prints what became of it.
@@ -127,10 +142,38 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-async fn add(admin: &AdminArgs, new: NewOverride) -> Result<(), Failure> {
+async fn add(admin: &AdminArgs, Order { new, dry_run }: Order) -> Result<(), Failure> {
+    if dry_run {
+        let reply = admin.post::<Preview>("/v1/overrides?dry_run=true", &new).await?;
+        table::print(&if admin.json { reply.json() } else { previewed(&reply.value) });
+        return Ok(());
+    }
     let reply = admin.post::<OverrideStatus>("/v1/overrides", &new).await?;
     table::print(&if admin.json { reply.json() } else { stored(&reply.value) });
+    // It is stored whatever this says, or does not say.
+    if let Ok(status) = admin.call::<Status>(Method::GET, "/v1/status").await {
+        let concerned = |route: &&RouteStatus| new.route.as_ref().is_none_or(|only| *only == route.route);
+        let refusing = |route: &&RouteStatus| route.fallback == Fallback::NothingEligible;
+        for route in status.value.routes.iter().filter(concerned).filter(refusing) {
+            eprintln!("warning: route {}: no backend may serve now, every request is refused", route.route);
+        }
+    }
     Ok(())
+}
+
+fn previewed(preview: &Preview) -> String {
+    let mut out = String::from("nothing is stored; it would mean\n");
+    for route in &preview.routes {
+        let _ = writeln!(out, "  {}: {}", route.route, table::printable(&route.summary));
+        if let (Some(now), Some(then)) = (route.now_usd_per_hour, route.then_usd_per_hour) {
+            let _ = writeln!(out, "    {} an hour in place of {}", usd(then), usd(now));
+        }
+    }
+    out
+}
+
+fn usd(value: f64) -> String {
+    format!("${value:.4}")
 }
 
 #[derive(Deserialize)]

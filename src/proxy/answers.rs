@@ -90,7 +90,7 @@ impl Refusal {
             ),
             Refusal::Unreachable => ("bad_gateway", "backend_unreachable", "No backend could be reached."),
             Refusal::Broken => {
-                ("bad_gateway", "backend_failed", "The backend failed before it had answered this request.")
+                ("bad_gateway", "backend_failed", "The backend failed before its answer was complete.")
             }
             Refusal::Timeout => ("gateway_timeout", "backend_timeout", "The backend did not answer in time."),
             Refusal::BadRequest => ("invalid_request_error", "bad_request", "The request is not valid HTTP."),

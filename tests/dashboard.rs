@@ -166,6 +166,28 @@ fn what_others_write_stays_text() {
 }
 
 #[test]
+fn a_reason_is_one_line_of_the_log() {
+    let (_a, _b, tradewind) = two();
+    for (evil, found) in [
+        ("quota\n2026-01-01T00:00:00Z ERROR forged", "U+000A"),
+        ("quota\u{1b}[2J", "U+001B"),
+        ("quota\u{9b}2J", "U+009B"),
+    ] {
+        let order = json!({ "kind": "drain", "backend": "a", "ttl": "10m", "reason": evil });
+        for path in ["/v1/overrides", "/v1/overrides?dry_run=true"] {
+            let (status, problem) = tradewind.call("POST", path, Some(order.clone()));
+            assert_eq!((status, &problem["code"]), (422, &json!("invalid_override")), "{problem}");
+            assert!(problem["detail"].as_str().unwrap().contains(found), "{problem}");
+        }
+    }
+    assert!(overrides(&tradewind).is_empty());
+    assert!(!tradewind.log().contains("quota"), "{}", tradewind.log());
+    tradewind
+        .impose(json!({ "kind": "drain", "backend": "a", "ttl": "10m", "reason": "Zürich \u{2192} Köln" }));
+    assert!(tradewind.log().contains("Zürich \u{2192} Köln"), "{}", tradewind.log());
+}
+
+#[test]
 fn pages_of_others_change_nothing() {
     let (_a, _b, tradewind) = two();
     let form = "kind=drain&backend=a&ttl=30m&reason=x";

@@ -164,6 +164,7 @@ fn a_second_instance_on_the_same_state_directory_waits_and_gives_up_with_a_reaso
     let (code, said) = run_to_the_end(tradewind.dir());
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("state") && said.contains("another"), "{said}");
+    assert_eq!(said.matches("; waiting").count(), 1, "{said}");
     assert_eq!(tradewind.fetch("/").text(), "a");
 }
 

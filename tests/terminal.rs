@@ -214,6 +214,14 @@ fn a_reload_is_looked_at_before_it_is_done() {
 
     let text = stdout(&diff(&now.replace("[state]\ndir = \"state\"", "[state]\ndir = \"elsewhere\"")));
     assert!(text.contains("state.dir: needs a restart"), "{text}");
+    let empty = diff("");
+    let whole = said(&empty);
+    assert_eq!(empty.status.code(), Some(1), "{whole}");
+    assert!(whole.contains(&format!("\n{path}: error: the file has no backend")), "{whole}");
+    let nothing = json!({ "files": [{ "name": "new.toml", "text": "" }] });
+    let (status, problem) = tradewind.call("POST", "/v1/reload?dry_run=true", Some(nothing));
+    let fault = &problem["faults"][0];
+    assert_eq!((status, &fault["file"], &fault["line"]), (422, &json!("new.toml"), &json!(0)), "{problem}");
     let wrong = diff(&now.replace("hold", "hodl"));
     assert_eq!(wrong.status.code(), Some(1));
     assert!(

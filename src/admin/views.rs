@@ -256,7 +256,7 @@ pub struct NewOverride {
     pub share: Option<Share>,
     /// How long it holds, `"30m"`.
     pub ttl: String,
-    /// Why.
+    /// Why: at most 500 bytes, on one line, without control characters.
     pub reason: String,
 }
 

@@ -100,8 +100,9 @@ impl ProblemDocument {
         let mut text = table::printable(&self.detail);
         for fault in &self.faults {
             let ProblemFault { file, line, column, severity, message, hint } = fault;
-            text +=
-                &format!("\n{}", table::printable(&format!("{file}:{line}:{column}: {severity}: {message}")));
+            // A fault of no single place has no line.
+            let place = if *line > 0 { format!("{file}:{line}:{column}") } else { file.clone() };
+            text += &format!("\n{}", table::printable(&format!("{place}: {severity}: {message}")));
             text += &hint
                 .as_ref()
                 .map_or_else(String::new, |hint| format!("\n    hint: {}", table::printable(hint)));

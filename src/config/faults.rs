@@ -81,7 +81,7 @@ impl std::error::Error for Faults {}
 
 /// Collects the faults of a configuration.
 pub(super) struct Collector<'a> {
-    /// What was named to [`super::load`].
+    /// What a fault of no single place is said to be in.
     name: Arc<str>,
     sources: &'a Sources,
     found: Vec<Finding>,

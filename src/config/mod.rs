@@ -46,23 +46,36 @@ pub struct Loaded {
 /// # Errors
 /// All that is wrong, not just the first thing.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
-    parse_with_environment(Sources::read(path, FILE_LEN_MAX).map_err(unreadable)?, path)
+    let sources = Sources::read(path, FILE_LEN_MAX).map_err(unreadable)?;
+    parse_with_environment(sources, &path.display().to_string(), path)
 }
 
-/// As [`load`], as if these files, by name and text, were what is at `path`.
+/// As [`load`], as if these files, by name and text, were what is at `path`. Faults name them, also those of no single place.
 ///
 /// # Errors
 /// All that is wrong, not just the first thing.
 pub fn load_instead(files: &[(String, String)], path: &Path) -> Result<Loaded, Faults> {
-    parse_with_environment(Sources::of_texts(files), path)
+    parse_with_environment(Sources::of_texts(files), &name_of_all(files), path)
 }
 
-fn parse_with_environment(mut sources: Sources, path: &Path) -> Result<Loaded, Faults> {
+/// What files are called together: by the one that there is, or the directory of all.
+fn name_of_all(files: &[(String, String)]) -> String {
+    let mut parents = files.iter().map(|(name, _)| Path::new(name).parent().unwrap_or(Path::new("")));
+    match (files, parents.next()) {
+        ([(name, _)], _) => name.clone(),
+        (_, Some(dir)) if dir != Path::new("") && parents.all(|other| other == dir) => {
+            dir.display().to_string()
+        }
+        _ => "the candidate".into(),
+    }
+}
+
+fn parse_with_environment(mut sources: Sources, name: &str, path: &Path) -> Result<Loaded, Faults> {
     // Names and values that are not UTF-8 are none of ours.
     let variables =
         std::env::vars_os().filter_map(|(name, value)| name.into_string().ok().zip(value.into_string().ok()));
     sources.add_variables(variables);
-    parse_sources(&sources, path)
+    parse_sources(&sources, name, path)
 }
 
 /// The files that [`load`] reads first: the one at `path`, or those in the directory.
@@ -75,7 +88,7 @@ pub fn files_at(path: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// All that is wrong, not just the first thing.
 pub fn parse(text: &str, path: &Path) -> Result<Loaded, Faults> {
-    parse_sources(&Sources::of_text(path, text), path)
+    parse_sources(&Sources::of_text(path, text), &path.display().to_string(), path)
 }
 
 fn unreadable(Unreadable { name, valid, problem, hint }: Unreadable) -> Faults {
@@ -86,8 +99,9 @@ fn unreadable(Unreadable { name, valid, problem, hint }: Unreadable) -> Faults {
     faults.finish()
 }
 
-fn parse_sources(sources: &Sources, path: &Path) -> Result<Loaded, Faults> {
-    let mut faults = faults::Collector::new(&path.display().to_string(), sources);
+/// `name` is what a fault of no single place is said to be in; relative paths start where `path` is.
+fn parse_sources(sources: &Sources, name: &str, path: &Path) -> Result<Loaded, Faults> {
+    let mut faults = faults::Collector::new(name, sources);
     let dir = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let settings = check::check(sources, &json_schema(), &mut faults).and_then(|checked| {
         // The check is the schema's, this is serde's: where they differ, the file must not be accepted.

@@ -44,6 +44,7 @@ pub(super) fn settings(
     let listen = rules.listen(&document.listen);
     let admin = rules.admin(&document.admin);
     rules.addresses(&listen, admin.listen);
+    rules.loops(&document.backends.0, &listen, admin.listen);
     let state_dir = rules.state_dir(&document.state);
     let prices = rules.prices(&document.prices);
     let tick = document.control.tick.0;
@@ -239,15 +240,7 @@ impl Rules<'_, '_> {
     /// Two sockets cannot listen on one address.
     fn addresses(&mut self, listen: &Listen, admin: Option<SocketAddr>) {
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
-        let https = listen.https.as_ref().map(|https| https.addr);
-        let https_path: &[&str] = &["listen", "https", "addr"];
-        let all = [
-            ("listen.http", &["listen", "http"][..], listen.http),
-            ("listen.https", https_path, https),
-            ("admin.listen", &["admin", "listen"][..], admin),
-        ];
-        for (name, path, addr) in all {
-            let Some(addr) = addr else { continue };
+        for (name, path, addr) in listen::own(listen, admin) {
             let same = |other: &SocketAddr| {
                 let ip = other.ip() == addr.ip() || other.ip().is_unspecified() || addr.ip().is_unspecified();
                 addr.port() != 0 && other.port() == addr.port() && ip

@@ -450,6 +450,13 @@ impl Control {
                 new.reason.len()
             ));
         }
+        if let Some(found) = new.reason.chars().find(|c| c.is_control()) {
+            return invalid(format!(
+                "`reason` has the control character U+{:04X}; it goes to logs and terminals: write it as plain text \
+                 on one line",
+                u32::from(found)
+            ));
+        }
         let active = self.active.load();
         let routes = &active.settings.routes;
         if let Some(route) = &new.route

@@ -534,10 +534,13 @@ fn open(settings: Settings, config_path: Option<PathBuf>, dir: Arc<LocalDir>) ->
 /// Opens the state directory; a predecessor that is just ending is waited for.
 async fn open_state_dir(path: &Path) -> Result<LocalDir, StoreError> {
     let end = Instant::now() + STATE_DIR_WAIT;
+    let mut said = false;
     loop {
         match LocalDir::open(path) {
             Err(error @ StoreError::InUse { .. }) if Instant::now() < end => {
-                tracing::info!("{error}; waiting");
+                if !std::mem::replace(&mut said, true) {
+                    tracing::info!("{error}; waiting");
+                }
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
             other => return other,

@@ -50,9 +50,39 @@ fn limits_and_trust() {
     );
 }
 
+#[test]
+fn a_backend_is_not_the_process_itself() {
+    let at = |url: &str, keys: &str| {
+        let text = format!("{keys}\n{}", GOOD.replacen("https://a.example.com", url, 1));
+        assert!(text.contains(url), "{text}");
+        super::said(&text)
+    };
+    let own = "[listen]\nhttp = \"127.0.0.1:8280\"\n[admin]\nlisten = \"127.0.0.1:9901\"";
+    assert_snapshot!(at("http://127.0.0.1:8280", own), @"
+    t.toml:8:7: error: backends.a.url: `http://127.0.0.1:8280` leads to Tradewind's own `listen.http` (127.0.0.1:8280), expected another server
+        hint: requests would come back to this process: write where the backend itself listens
+    ");
+    assert_snapshot!(at("https://localhost:9901", own), @"
+    t.toml:8:7: error: backends.a.url: `https://localhost:9901` leads to Tradewind's own `admin.listen` (127.0.0.1:9901), expected another server
+        hint: requests would come back to this process: write where the backend itself listens
+    ");
+    assert_snapshot!(at("http://localhost:8080", ""), @"
+    t.toml:5:7: error: backends.a.url: `http://localhost:8080` leads to Tradewind's own `listen.http` (0.0.0.0:8080), expected another server
+        hint: requests would come back to this process: write where the backend itself listens
+    ");
+    assert_eq!(at("http://127.0.0.1:8281", own), "");
+    assert_eq!(at("http://127.0.0.1:8280", "[listen]\nhttp = \"127.0.0.1:0\""), "");
+    assert!(!at("http://127.0.0.1:8080", "[listen]\nhttp = \"nowhere\"").contains("own"));
+}
+
 /// What is said about these keys of `listen.https`, in a directory with a good certificate, one for nobody, one that has
 /// expired, and a key of another.
 fn https(keys: &str) -> String {
+    https_beside(keys, GOOD)
+}
+
+/// As [`https`], before another text than the good one.
+fn https_beside(keys: &str, rest: &str) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("the file is written");
     let pair = |name: &str, names: &[&str], year: i32| {
@@ -68,7 +98,7 @@ fn https(keys: &str) -> String {
     pair("nobody", &[], 3000);
     write("prices.csv", "");
     write("garbage.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    let https = format!("[listen]\nhttps = {{ addr = \"0.0.0.0:8443\", {keys} }}\n{GOOD}");
+    let https = format!("[listen]\nhttps = {{ addr = \"0.0.0.0:8443\", {keys} }}\n{rest}");
     let said = match config::parse(&https, &dir.path().join("t.toml")) {
         Ok(Loaded { warnings, .. }) => warnings.iter().map(|fault| format!("{fault}\n")).collect(),
         Err(faults) => faults.to_string(),
@@ -103,6 +133,19 @@ fn certificates() {
     t.toml:2:79: error: listen.https.min_version: found "1.1", expected "1.2", "1.3"
         hint: did you mean "1.2"?
     "#);
+}
+
+#[test]
+fn a_backend_is_not_the_https_listener() {
+    let at = |url: &str| {
+        https_beside("cert = \"a.crt\", key = \"a.key\"", &GOOD.replacen("https://a.example.com", url, 1))
+    };
+    assert_snapshot!(at("https://127.0.0.1:8443"), @"
+    t.toml:6:7: error: backends.a.url: `https://127.0.0.1:8443` leads to Tradewind's own `listen.https` (0.0.0.0:8443), expected another server
+        hint: requests would come back to this process: write where the backend itself listens
+    ");
+    assert!(at("http://localhost:8443").contains("own `listen.https`"));
+    assert_eq!(at("https://127.0.0.1:8444"), "");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Several files, and variables of the environment.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
+
+use tradewind::config;
 
 const MORE: &str = "[backends.c]\nurl = \"https://c.example.com\"\ncloud = \"other\"\nregion = \"x\"\n\
                     egress_usd_per_gb = 0\n";
@@ -102,4 +104,19 @@ fn variables_replace_what_files_say() {
         check(&good, &[("TRADEWIND_PORT", "tcp://10.0.0.1:80")]).0,
         "what Kubernetes sets is none of ours"
     );
+}
+
+#[test]
+fn a_candidate_as_a_whole_is_named_by_itself() {
+    let name = |files: &[&str]| {
+        let files: Vec<_> = files.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+        let faults =
+            config::load_instead(&files, Path::new("running.toml")).expect_err("there is no backend");
+        faults.faults[0].file.to_string()
+    };
+    assert_eq!(name(&["new.toml"]), "new.toml");
+    assert_eq!(name(&["new/a.toml", "new/b.toml"]), "new");
+    for mixed in [&["a.toml", "b.toml"][..], &["new/a.toml", "old/b.toml"], &[]] {
+        assert_eq!(name(mixed), "the candidate", "{mixed:?}");
+    }
 }

@@ -1,6 +1,10 @@
 //! Where clients connect, and what they may use.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use super::{
     super::{
@@ -9,9 +13,9 @@ use super::{
         schema::{self, ClientAuth, TlsVersion},
         settings::{Https, Listen},
     },
-    Rules,
+    Rules, owned,
 };
-use crate::model::{ClientLimits, TlsSpec, Trust};
+use crate::model::{BackendId, ClientLimits, Endpoint, TlsSpec, Trust};
 
 /// Bounds of `body_peek_max`, in bytes: below the lower one hardly a request would fit; the upper one times a few hundred
 /// requests under way is all the memory of a large machine.
@@ -85,6 +89,27 @@ impl Rules<'_, '_> {
         }
     }
 
+    /// A backend that is a listener of this process gets its own requests back, each of them again and again.
+    pub(super) fn loops(
+        &mut self,
+        backends: &[(BackendId, schema::Backend)],
+        listen: &Listen,
+        admin: Option<SocketAddr>,
+    ) {
+        // In place of an address that does not fit stands the default, which nobody chose.
+        let tainted = |path: &[&str]| self.checked.tainted.contains(&owned(&path[..path.len() - 1]));
+        let own: Vec<_> = own(listen, admin).filter(|(_, path, _)| !tainted(path)).collect();
+        for (id, Text(url)) in backends.iter().map(|(id, backend)| (id, &backend.url)) {
+            let Some((name, _, addr)) = own.iter().find(|(_, _, addr)| leads_to(url, *addr)) else {
+                continue;
+            };
+            let message =
+                format!("`{url}` leads to Tradewind's own `{name}` ({addr}), expected another server");
+            let hint = "requests would come back to this process: write where the backend itself listens";
+            self.error(&["backends", id.as_str(), "url"], message, Some(hint.into()));
+        }
+    }
+
     fn https(&mut self, written: &schema::Https) -> Https {
         let path = ["listen", "https"];
         let (own, first) = self.key_pair(&path, &written.cert, &written.key);
@@ -125,5 +150,74 @@ impl Rules<'_, '_> {
             client_auth_required: written.client_auth == ClientAuth::Required,
         };
         Https { addr: written.addr.0, tls, files }
+    }
+}
+
+/// The addresses that this process listens on: what each is called, the path of its key, and itself.
+pub(super) fn own(
+    listen: &Listen,
+    admin: Option<SocketAddr>,
+) -> impl Iterator<Item = (&'static str, &'static [&'static str], SocketAddr)> {
+    let https = listen.https.as_ref().map(|https| https.addr);
+    let all: [(_, &'static [&'static str], _); 3] = [
+        ("listen.http", &["listen", "http"], listen.http),
+        ("listen.https", &["listen", "https", "addr"], https),
+        ("admin.listen", &["admin", "listen"], admin),
+    ];
+    all.into_iter().filter_map(|(name, path, addr)| Some((name, path, addr?)))
+}
+
+/// Whether a connection to `url` arrives at a listener on `own`, as far as that is known without asking DNS.
+fn leads_to(url: &Endpoint, own: SocketAddr) -> bool {
+    let listening = own.ip().to_canonical();
+    // The port 0 is any free one, and no URL has it.
+    own.port() == url.port
+        && targets(&url.host).iter().any(|target| match listening {
+            // Nothing else is known to be an address of this machine. `[::]` takes connections over IPv4 as well.
+            IpAddr::V4(ip) if ip.is_unspecified() => target.is_ipv4() && target.is_loopback(),
+            IpAddr::V6(ip) if ip.is_unspecified() => target.is_loopback(),
+            ip => *target == ip,
+        })
+}
+
+/// The addresses that a host is known to have. To connect to the unspecified address is to connect to loopback.
+fn targets(host: &str) -> Vec<IpAddr> {
+    let name = host.trim_end_matches('.');
+    match host.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => vec![Ipv6Addr::LOCALHOST.into()],
+        Ok(ip) => vec![ip],
+        Err(_) if name == "localhost" || name.ends_with(".localhost") => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_listeners_are_known_by_address_and_by_loopback() {
+        let leads = |host: &str, own: &str| {
+            let url = Endpoint { tls: false, host: host.into(), port: 80 };
+            leads_to(&url, own.parse().expect("an address"))
+        };
+        for own in ["127.0.0.1:80", "0.0.0.0:80", "[::]:80"] {
+            for host in ["127.0.0.1", "localhost", "a.localhost", "localhost.", "0.0.0.0", "::ffff:127.0.0.1"]
+            {
+                assert!(leads(host, own), "{host} {own}");
+            }
+            assert!(!leads("10.0.0.7", own) && !leads("localhost.example.com", own), "{own}");
+        }
+        assert!(leads("10.0.0.7", "10.0.0.7:80") && leads("2001:db8::1", "[2001:db8::1]:80"));
+        assert!(leads("localhost", "[::1]:80") && leads("::1", "[::1]:80") && leads("::1", "[::]:80"));
+        assert!(leads("127.0.0.2", "0.0.0.0:80") && !leads("127.0.0.2", "127.0.0.1:80"));
+        assert!(!leads("::1", "0.0.0.0:80"), "it takes no connections over IPv6");
+        assert!(!leads("localhost", "10.0.0.7:80") && !leads("::1", "127.0.0.1:80"));
+        for port in [0, 81] {
+            assert!(!leads("127.0.0.1", &format!("127.0.0.1:{port}")));
+        }
     }
 }

@@ -325,6 +325,7 @@ async fn refusals_say_why() {
         ("GET /v1/decisions?since=yesterday", json, "", 400, "bad_query"),
         ("GET /v1/decisions?rout=chat", json, "", 400, "bad_query"),
         ("GET /v1/decisions?route=a%20b", json, "", 400, "bad_query"),
+        ("GET /v1/decisions?route=nope", json, "", 404, "unknown_route"),
     ] {
         let answer = ask(at, call, &[header], body).await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{call}: {}", answer.body);
@@ -333,6 +334,10 @@ async fn refusals_say_why() {
     let detail = |answer: Answer| answer.json()["detail"].as_str().unwrap().to_owned();
     let unknown = detail(ask(at, "GET /v1/routes/nope/explain", &[], "").await);
     assert_eq!(unknown, "There is no route `nope`. Known: chat.");
+    let unknown = detail(ask(at, "GET /v1/decisions?route=caht", &[], "").await);
+    assert_eq!(unknown, "There is no route `caht`. Did you mean `chat`? Known: chat.");
+    let gone = ask(at, "GET /v1/decisions?route=gone&since=2026-03-03T00:00:00Z", &[], "").await;
+    assert_eq!((gone.status, gone.json()["decisions"].clone()), (200, json!([])), "the journal has it");
     let missing = detail(ask(at, "POST /v1/overrides", &[], "{\"kind\": \"drain\"}").await);
     assert!(missing.contains("missing field `ttl`"), "{missing}");
     for (call, allow) in [("PUT /v1/overrides", "GET,HEAD,POST"), ("GET /v1/reload", "POST")] {

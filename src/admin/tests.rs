@@ -499,7 +499,14 @@ async fn the_documented_commands_work() {
         let after = |flag: &str| words.iter().position(|w| w == flag).map(|index| words[index + 1].as_str());
         let path = words.iter().find_map(|word| word.strip_prefix(BASE)).unwrap();
         let method = after("-X").unwrap_or("GET");
-        let answer = ask(server.address, &format!("{method} {path}"), &[], after("-d").unwrap_or("")).await;
+        let body = after("-d").unwrap_or("");
+        let mut headers: Vec<&str> =
+            words.windows(2).filter(|pair| pair[0] == "-H").map(|pair| pair[1].as_str()).collect();
+        if !body.is_empty() && !headers.iter().any(|line| line.starts_with("content-type:")) {
+            // As curl says it of what it was not told the type of.
+            headers.push("content-type: application/x-www-form-urlencoded");
+        }
+        let answer = ask(server.address, &format!("{method} {path}"), &headers, body).await;
         assert!(matches!(answer.status, 200..=202), "{line}: {}", answer.body);
         asked.push(format!("{method} {}", path.split('?').next().unwrap()));
     }

@@ -214,6 +214,19 @@ fn what_is_damaged_or_missing_is_said() {
     let html = fs::read_to_string(page).unwrap();
     assert!(html.starts_with("<!doctype html>") && html.contains("<svg"), "{html}");
 
+    for (args, from) in [
+        (&["report", "--journal", "."][..], "--route: the journal has no route `caht`"),
+        (&["replay", "--journal", "."], "--route: the journal has no route `caht`"),
+        (&["report", "--config", "../t.toml"], "--route: configuration and journal have no route `caht`"),
+    ] {
+        let mut command = harness::command(&state);
+        command.args(args).args(["--route", "caht"]).current_dir(&state).env_remove("TRADEWIND_CONFIG");
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(&format!("{from}; did you mean `chat`? known: chat")), "{args:?}: {said}");
+    }
+
     fs::write(&file, "").unwrap();
     assert!(stdout(&offline(&["report"], &state)).contains("the journal is empty"));
     let nothing = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     admin::views::{Explanation, OverrideStatus, Status},
+    config::closest,
     model::{RouteId, Timestamp},
     signals::prices::PriceReport,
     store::journal::{JournalQuery, QUERY_ENTRIES_MAX},
@@ -206,10 +207,14 @@ fn unknown_route(route: &str, status: &Status) -> Problem {
         known.push("...");
     }
     let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    let meant = match closest(route, routes.iter().map(|r| r.route.as_str())) {
+        Some(meant) => format!(" Did you mean `{meant}`?"),
+        None => String::new(),
+    };
     Problem::new(
         StatusCode::NOT_FOUND,
         "unknown_route",
-        format!("There is no route `{route}`. Known: {known}."),
+        format!("There is no route `{route}`.{meant} Known: {known}."),
     )
 }
 
@@ -316,7 +321,8 @@ pub(super) fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T
     get, path = "/v1/decisions", tag = "observe",
     params(DecisionsQuery),
     responses(
-        (status = 200, description = "Its entries", body = Decisions)
+        (status = 200, description = "Its entries", body = Decisions),
+        (status = 404, description = "`unknown_route`: neither the configuration nor the journal knows it", body = super::problem::Document, content_type = "application/problem+json")
     )
 )]
 pub(super) async fn decisions(
@@ -324,10 +330,24 @@ pub(super) async fn decisions(
     query: Result<Query<DecisionsQuery>, QueryRejection>,
 ) -> Result<Json<Decisions>, Problem> {
     let query = read_query(query)?.parse()?;
-    let entries = blocking(move || desk.journal(&query))
-        .await?
-        .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unreadable", error))?;
-    Ok(Json(Decisions { decisions: entries }))
+    let decisions = blocking(move || journaled(&*desk, &query)).await??;
+    Ok(Json(Decisions { decisions }))
+}
+
+/// Entries of the journal. None of a route is an answer only where the route is configured, or the journal has it from before.
+fn journaled(desk: &dyn Desk, query: &JournalQuery) -> Result<Vec<Value>, Problem> {
+    let read = |query: &JournalQuery| {
+        desk.journal(query)
+            .map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_unreadable", error))
+    };
+    let entries = read(query)?;
+    let Some(route) = query.route.as_ref().filter(|_| entries.is_empty()) else { return Ok(entries) };
+    let status = desk.status();
+    let ever = JournalQuery { route: Some(route.clone()), kind: None, since: None, until: None, limit: 1 };
+    if status.routes.iter().any(|known| known.route == *route) || !read(&ever)?.is_empty() {
+        return Ok(entries);
+    }
+    Err(unknown_route(route.as_str(), &status))
 }
 
 /// Every price in use

@@ -95,7 +95,12 @@ impl Desk for FakeDesk {
 
     fn journal(&self, query: &JournalQuery) -> Result<Vec<Value>, String> {
         self.asked.lock().unwrap().push(query.clone());
-        Ok(vec![json!({"at": "2026-03-02T10:00:00Z", "kind": "decision"})])
+        // Of a route that is no longer configured there is something old.
+        let is_known = query.route.as_ref().is_none_or(|route| route.as_str() == "chat");
+        let is_old =
+            query.route.as_ref().is_some_and(|route| route.as_str() == "gone" && query.since.is_none());
+        let entries = [json!({"at": "2026-03-02T10:00:00Z", "kind": "decision"})];
+        Ok(entries.into_iter().filter(|_| is_known || is_old).collect())
     }
 
     fn prices(&self) -> Vec<PriceReport> {

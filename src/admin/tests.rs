@@ -325,6 +325,7 @@ async fn refusals_say_why() {
         ("GET /v1/decisions?since=yesterday", json, "", 400, "bad_query"),
         ("GET /v1/decisions?rout=chat", json, "", 400, "bad_query"),
         ("GET /v1/decisions?route=a%20b", json, "", 400, "bad_query"),
+        ("GET /v1/decisions?route=nope", json, "", 404, "unknown_route"),
     ] {
         let answer = ask(at, call, &[header], body).await;
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{call}: {}", answer.body);
@@ -333,6 +334,10 @@ async fn refusals_say_why() {
     let detail = |answer: Answer| answer.json()["detail"].as_str().unwrap().to_owned();
     let unknown = detail(ask(at, "GET /v1/routes/nope/explain", &[], "").await);
     assert_eq!(unknown, "There is no route `nope`. Known: chat.");
+    let unknown = detail(ask(at, "GET /v1/decisions?route=caht", &[], "").await);
+    assert_eq!(unknown, "There is no route `caht`. Did you mean `chat`? Known: chat.");
+    let gone = ask(at, "GET /v1/decisions?route=gone&since=2026-03-03T00:00:00Z", &[], "").await;
+    assert_eq!((gone.status, gone.json()["decisions"].clone()), (200, json!([])), "the journal has it");
     let missing = detail(ask(at, "POST /v1/overrides", &[], "{\"kind\": \"drain\"}").await);
     assert!(missing.contains("missing field `ttl`"), "{missing}");
     for (call, allow) in [("PUT /v1/overrides", "GET,HEAD,POST"), ("GET /v1/reload", "POST")] {
@@ -494,7 +499,14 @@ async fn the_documented_commands_work() {
         let after = |flag: &str| words.iter().position(|w| w == flag).map(|index| words[index + 1].as_str());
         let path = words.iter().find_map(|word| word.strip_prefix(BASE)).unwrap();
         let method = after("-X").unwrap_or("GET");
-        let answer = ask(server.address, &format!("{method} {path}"), &[], after("-d").unwrap_or("")).await;
+        let body = after("-d").unwrap_or("");
+        let mut headers: Vec<&str> =
+            words.windows(2).filter(|pair| pair[0] == "-H").map(|pair| pair[1].as_str()).collect();
+        if !body.is_empty() && !headers.iter().any(|line| line.starts_with("content-type:")) {
+            // As curl says it of what it was not told the type of.
+            headers.push("content-type: application/x-www-form-urlencoded");
+        }
+        let answer = ask(server.address, &format!("{method} {path}"), &headers, body).await;
         assert!(matches!(answer.status, 200..=202), "{line}: {}", answer.body);
         asked.push(format!("{method} {}", path.split('?').next().unwrap()));
     }

@@ -4,6 +4,7 @@ mod audit;
 mod text;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -150,27 +151,48 @@ impl Source {
         Ok((since, until))
     }
 
-    /// Every line of the journal, oldest first; says whether the last one has no end.
+    /// Every line of the journal, oldest first; says whether the last one has no end. A route that nobody knows is refused.
     pub(super) fn each(&self, mut take: impl FnMut(Line)) -> Result<bool, Failure> {
-        let dir = self.dir()?;
+        let (dir, mut known) = self.find()?;
         let refused = |error: crate::store::StoreError| Failure::Input(error.to_string());
         let mut unfinished = false;
         for line in Archive::open(&dir).map_err(refused)? {
             let line = line.map_err(refused)?;
             unfinished |= matches!(line, Line::Unfinished);
+            if let Line::Entry(entry) = &line
+                && let Some(route) = entry.route.as_ref().filter(|route| !known.contains(*route))
+            {
+                known.insert(route.clone());
+            }
             take(line);
         }
+        self.check_route(&known)?;
         Ok(unfinished)
     }
 
-    /// The directory with the lines.
-    fn dir(&self) -> Result<PathBuf, Failure> {
+    /// Refuses a route that neither the configuration nor any entry of the journal has.
+    fn check_route(&self, known: &BTreeSet<RouteId>) -> Result<(), Failure> {
+        let Some(route) = self.route.as_ref().filter(|route| !known.contains(*route)) else { return Ok(()) };
+        let asked = if self.journal.is_some() { "the journal has" } else { "configuration and journal have" };
+        let names = || known.iter().map(|route| route.as_str());
+        let meant = match config::closest(route.as_str(), names()) {
+            Some(meant) => format!("did you mean `{meant}`? "),
+            None => String::new(),
+        };
+        let listed = if known.is_empty() { "none".into() } else { names().collect::<Vec<_>>().join(", ") };
+        Err(Failure::Input(format!("--route: {asked} no route `{route}`; {meant}known: {listed}")))
+    }
+
+    /// The directory with the lines, and the routes that are configured.
+    fn find(&self) -> Result<(PathBuf, BTreeSet<RouteId>), Failure> {
         let within = |dir: &Path| dir.join("journal");
+        let mut routes = BTreeSet::new();
         let (dir, said) = match (&self.journal, &self.config) {
             (Some(dir), _) if within(dir).is_dir() => (within(dir), "--journal"),
             (Some(dir), _) => (dir.clone(), "--journal"),
             (None, Some(path)) => {
                 let loaded = config::load(path).map_err(|faults| Failure::Input(faults.to_string()))?;
+                routes.extend(loaded.settings.routes.iter().map(|route| route.id.clone()));
                 (within(&loaded.settings.state_dir), "its configuration")
             }
             (None, None) => {
@@ -179,7 +201,7 @@ impl Source {
             }
         };
         if dir.is_dir() {
-            return Ok(dir);
+            return Ok((dir, routes));
         }
         Err(Failure::Input(format!(
             "{}: there is no journal ({said} names this directory): it is made when `tradewind run` starts",

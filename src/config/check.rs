@@ -387,7 +387,7 @@ fn quoted<'s>(names: impl Iterator<Item = &'s String>) -> String {
 
 /// The candidate that `name` was probably meant to be: at most one slip, and one more for every four letters. None for
 /// what is longer than any name.
-pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     if name.len() > NAME_LEN_MAX {
         return None;
     }

@@ -18,6 +18,7 @@ mod sources;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use check::closest;
 pub use check::dotted;
 pub use faults::{Fault, Faults, Severity};
 pub use leaf::{parse_duration, parse_duration_within};

@@ -122,7 +122,7 @@ fn tables(out: &mut String, report: &Report) {
         out,
         "By backend",
         "backend",
-        &["requests", "errors", "avoidable", "paid anyway"],
+        &["requests", "errors", "requests, USD", "paid anyway"],
         report.backends.iter().map(|of| {
             let cells = vec![
                 of.traffic.requests.to_string(),

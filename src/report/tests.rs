@@ -235,9 +235,16 @@ fn the_page_needs_nothing_else_and_foreign_text_cannot_end_its_element() {
     report.overrides[0].order.reason = "<script>alert(1)</script>".into();
     let page = html::page(&report);
     assert!(!page.contains("<script") && !page.contains("http://") && !page.contains("https://"), "{page}");
-    for part in
-        ["&lt;script&gt;", "<svg", "viewport", "@media print", "By route", "Gaps", "drain a by oncall"]
-    {
+    for part in [
+        "&lt;script&gt;",
+        "<svg",
+        "viewport",
+        "@media print",
+        "By route",
+        "requests, USD",
+        "Gaps",
+        "drain a by oncall",
+    ] {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }
     let open = page.matches("<tr>").count();

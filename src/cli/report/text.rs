@@ -146,7 +146,7 @@ fn by_backend(report: &Report) -> Table {
         ("REQUESTS", Align::Right),
         ("PART", Align::Right),
         ("ERRORS", Align::Right),
-        ("AVOIDABLE", Align::Right),
+        ("REQUESTS USD", Align::Right),
         ("PAID ANYWAY", Align::Right),
     ]);
     for of in &report.backends {
@@ -290,10 +290,10 @@ mod tests {
           embed      1000    $1.1250  -$0.2500  -$0.3125  -$0.1625          -      0
 
         By backend
-          BACKEND  REQUESTS  PART  ERRORS  AVOIDABLE  PAID ANYWAY
-          a               0    0%       0      $0.00      $0.7500
-          b            4000  100%       2    $4.0000      $0.7500
-          c               0    0%       0      $0.00      $0.7500
+          BACKEND  REQUESTS  PART  ERRORS  REQUESTS USD  PAID ANYWAY
+          a               0    0%       0         $0.00      $0.7500
+          b            4000  100%       2       $4.0000      $0.7500
+          c               0    0%       0         $0.00      $0.7500
 
         By day (UTC)
           DAY         REQUESTS  AVOIDABLE    SAVED  AT LEAST  AT MOST   OVER SLO  MOVES

@@ -10,6 +10,7 @@ use crate::model::{Health, PriceState, Share};
 mod optimum;
 /// What is paid anyway.
 mod paid;
+mod pins;
 /// What holds whatever happens.
 mod properties;
 /// What is kept ready for the loss of a cloud.

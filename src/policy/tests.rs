@@ -10,6 +10,7 @@ use crate::model::{Health, PriceState, Share};
 mod optimum;
 /// What is paid anyway.
 mod paid;
+mod pins;
 /// What holds whatever happens.
 mod properties;
 /// What is kept ready for the loss of a cloud.
@@ -503,4 +504,30 @@ fn the_end_of_a_pin_waits_for_hold_and_is_a_restore() {
     assert!(near(world.share("a"), 0.1), "{}", world.share("a"));
     world.run(10);
     assert!(near(world.share("a"), 1.0));
+}
+
+/// The example of docs/why-did-it-not-move.md: small nodes with a replica each, and large ones with ten that are 20% cheaper
+/// by the request.
+#[test]
+fn the_gap_is_over_whole_nodes_of_the_load_that_would_move() {
+    for (demand, paid, here, there, gap) in [
+        (1000.0, 0, 36.18, 30.24, 0.164),
+        (200.0, 0, 7.38, 7.20, 0.024),
+        (50.0, 0, 1.98, 2.16, -0.091),
+        (200.0, 10, 3.78, 4.608, -0.219),
+    ] {
+        let mut world = World::new(&[("small", 0.36), ("large", 100.0)]);
+        world.configure("large", |backend| backend.node.as_mut().unwrap().replicas_per_node = 10.0);
+        world.configure("small", |backend| backend.replicas.as_mut().unwrap().min = paid);
+        world.policy.rule = Rule::Threshold { shift_at: Share::ONE, return_at: Share::ZERO };
+        world.snapshot.demand_rps = demand;
+        world.tick();
+        world.set_price("large", 2.88);
+        let decision = world.tick();
+        let unit = |place: usize| decision.backends[place].unit_cost.unwrap().total();
+        assert!(near(unit(0), 0.01) && near(unit(1), 0.008));
+        assert!(near(decision.cost_here_usd_per_hour.unwrap(), here), "{demand}, {paid}: {decision:?}");
+        assert!(near(decision.cost_there_usd_per_hour.unwrap(), there), "{demand}, {paid}: {decision:?}");
+        assert!((decision.gap.unwrap() - gap).abs() < 5e-4, "{demand}, {paid}: {decision:?}");
+    }
 }

@@ -4,7 +4,7 @@
 //! length beside chunks, codings that nobody undoes, a missing Host. RFC 9112 allows to refuse all of these, and whoever sends them
 //! is broken or has something in mind. `tests/attacks.rs` shows what else is refused, and where.
 
-use http::{Method, Version};
+use http::{HeaderMap, Method, Version};
 use memchr::memchr;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -20,9 +20,17 @@ pub(super) fn is_sound(session: &Session) -> bool {
         None => {
             target_is_sound(head.raw_path(), &head.method)
                 && head.uri.authority().is_none_or(|authority| is_host(authority.as_str().as_bytes()))
-                && head.headers.values().all(|value| is_trimmed(value.as_bytes()))
+                && fields_are_sound(&head.headers)
         }
     }
+}
+
+/// Whether all fields of an HTTP/2 head are sound. Its frames say where a request ends; a backend over HTTP/1.1 goes by the fields.
+fn fields_are_sound(fields: &HeaderMap) -> bool {
+    let mut framing = Framing::default();
+    let mut all = fields.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    all.all(|(name, value)| is_trimmed(value) && framing.count(name, value))
+        && framing.lengths + framing.codings <= 1
 }
 
 /// Whether a value is without blanks at its ends, as RFC 9113 (8.2.1) wants it. Over HTTP/1.1 they are no part of a value.
@@ -63,7 +71,11 @@ impl Framing {
     /// Counts a header; says whether its value can be read in one way only.
     fn take(&mut self, line: &[u8]) -> bool {
         let Some(colon) = memchr(b':', line) else { return false };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        self.count(&line[..colon], line[colon + 1..].trim_ascii())
+    }
+
+    /// The same, of a name and a value.
+    fn count(&mut self, name: &[u8], value: &[u8]) -> bool {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
                 self.hosts += 1;
@@ -174,6 +186,18 @@ mod tests {
             assert!(!sound(&format!("GET /a?b HTTP/1.1\r\nHost: a\r\n{more}\r\n")), "{more}");
         }
         assert!(!sound("GET / HTTP/1.1\r\n\r\n"));
+        let fields = |pairs: &[(&'static str, &'static str)]| {
+            let mut fields = HeaderMap::new();
+            for (name, value) in pairs {
+                fields.append(*name, http::HeaderValue::from_static(value));
+            }
+            fields_are_sound(&fields)
+        };
+        assert!(fields(&[("content-length", "3"), ("cookie", "a"), ("cookie", "b"), ("host", "a")]));
+        assert!(!fields(&[("content-length", "0"), ("content-length", "0")]));
+        assert!(!fields(&[("content-length", "3"), ("content_length", "4")]));
+        assert!(!fields(&[("transfer_encoding", "chunked")]));
+        assert!(!fields(&[("x", "y ")]));
         assert!(sound("GET / HTTP/1.0\r\n\r\n"));
     }
 

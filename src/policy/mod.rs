@@ -193,6 +193,12 @@ fn settle(
         note_spill(sites, ramp::spill(sites, state, &pins));
         return end_of_outage(sites, state);
     }
+    // Beneath an operator's order the plan may move while traffic cannot: that is no move.
+    let stands = [&state.target, &state.shares].iter().all(|now| close(now, &wanted, SHARE_EPSILON));
+    let wish = match standing(snapshot) {
+        Some(reason) if stands => Outcome::stay(reason),
+        _ => wish,
+    };
     let must = must_leave(snapshot, sites, state, &wanted);
     state.target = wanted;
     let before = state.shares.clone();
@@ -344,15 +350,16 @@ fn leave_reason(snapshot: &Snapshot, site: &Site, cause: Cause) -> Reason {
     }
 }
 
+/// The strongest override that says where traffic may go.
+fn standing(snapshot: &Snapshot) -> Option<Reason> {
+    let orders = snapshot.overrides.iter().filter(|o| o.kind != OverrideKind::Freeze);
+    let order = orders.min_by_key(|o| o.kind)?;
+    Some(Reason::Override { kind: order.kind, id: order.id.clone(), reason: order.reason.clone() })
+}
+
 /// While nothing changes, a standing override or outage explains more than the comparison of costs.
 fn explain_standing(snapshot: &Snapshot, sites: &[Site], wish: Outcome) -> Outcome {
-    let standing = snapshot
-        .overrides
-        .iter()
-        .filter(|o| o.kind != OverrideKind::Freeze)
-        .min_by_key(|o| o.kind)
-        .map(|o| Reason::Override { kind: o.kind, id: o.id.clone(), reason: o.reason.clone() });
-    if let Some(reason) = standing {
+    if let Some(reason) = standing(snapshot) {
         return Outcome::stay(reason);
     }
     let mut serving = sites.iter().filter(|s| s.may_serve);

@@ -206,6 +206,30 @@ fn a_drain_moves_everything_within_a_tick_and_its_end_brings_it_back() {
 }
 
 #[test]
+fn beneath_a_drain_the_plan_moves_and_nothing_is_called_a_move() {
+    let mut world = World::new(&[("a", 1.0), ("b", 1.1)]);
+    world.policy.hold = Duration::from_secs(15);
+    world.run(20);
+    world.set_price("b", 0.5);
+    world.run(30);
+    assert!(near(world.share("b"), 1.0));
+    world.impose(OverrideKind::Drain, Some("b"), None);
+    assert_eq!(world.tick().action, Action::Evacuate);
+    // Were it not drained, traffic would return now.
+    world.set_price("b", 1.1);
+    for _ in 0..40 {
+        let decision = world.tick();
+        assert_eq!(decision.action, Action::Stay, "{:?}", decision.reason);
+        assert!(matches!(decision.reason, Reason::Override { kind: OverrideKind::Drain, .. }));
+    }
+    world.snapshot.overrides.clear();
+    for _ in 0..40 {
+        assert_eq!(world.tick().action, Action::Stay, "it is where it belongs by now");
+    }
+    assert!(near(world.share("a"), 1.0));
+}
+
+#[test]
 fn overrides_rank_drain_pin_cap_freeze() {
     let mut world = World::new(&[("a", 1.0), ("b", 3.0), ("c", 4.0)]);
     world.run(10);

@@ -44,7 +44,7 @@ awk '
 cd "$crate"
 # Its own target directory: what is built here has other features than the same crates have in Tradewind.
 unset CARGO_TARGET_DIR
-# A mutant that never ends is ended by the processor time it has used, ten times what the tests need: by the clock, a machine
+# A mutant that never ends is ended by the processor time it has used, far more than tests and compiler need: by the clock, a machine
 # with other work to do would end tests that are merely slow, and they would count as caught.
 ulimit -t 200
 exec cargo mutants --in-place --timeout 3600 --file 'src/cost/**' --file 'src/policy/**' --exclude 'src/policy/worlds.rs' \

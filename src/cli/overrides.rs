@@ -166,14 +166,10 @@ fn previewed(preview: &Preview) -> String {
     for route in &preview.routes {
         let _ = writeln!(out, "  {}: {}", route.route, table::printable(&route.summary));
         if let (Some(now), Some(then)) = (route.now_usd_per_hour, route.then_usd_per_hour) {
-            let _ = writeln!(out, "    {} an hour in place of {}", usd(then), usd(now));
+            let _ = writeln!(out, "    {} an hour in place of {}", table::usd(then), table::usd(now));
         }
     }
     out
-}
-
-fn usd(value: f64) -> String {
-    format!("${value:.4}")
 }
 
 #[derive(Deserialize)]
